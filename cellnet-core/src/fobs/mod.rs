@@ -1,0 +1,1 @@
+//! The object encoding of payloads.

@@ -1,0 +1,27 @@
+//! Cells, links, streams and the wire protocol of cellnet.
+//!
+//! A row knows only the rows below it:
+//!
+//! ```text
+//! cell · stream       one identity · one blob            who gets this message, what was asked
+//! link                one neighbour                      handshake, queues, writer, reader
+//! transport           frames in batches                  traits and registry; drivers are crates of their own
+//! wire · fqcn · url   bytes and names                    no tasks, no clock, no sockets
+//! ```
+//!
+//! Most programs use the facade crate `cellnet`, which adds the routing policy and the drivers.
+
+pub mod fobs;
+pub mod fqcn;
+pub mod message;
+pub mod stats;
+pub mod stream;
+pub mod transport;
+pub mod url;
+pub mod wire;
+
+pub use fqcn::{Fqcn, FqcnError};
+pub use url::{CellUrl, Scheme, UrlError};
+
+#[cfg(feature = "testkit")]
+pub mod testkit;

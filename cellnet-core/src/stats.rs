@@ -1,0 +1,127 @@
+//! Counters: bytes that moved, and bytes that are held.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// Bytes that a connection has moved, counted by its driver on every read and write.
+///
+/// Every clock that asks "is this peer alive" or "is this write stalled" runs on these, so a frame that takes long is
+/// not mistaken for a dead peer.
+#[derive(Debug, Default)]
+pub struct Meter {
+    rx: AtomicU64,
+    tx: AtomicU64,
+}
+
+impl Meter {
+    /// Bytes read so far.
+    pub fn rx(&self) -> u64 {
+        self.rx.load(Relaxed)
+    }
+
+    /// Bytes written so far.
+    pub fn tx(&self) -> u64 {
+        self.tx.load(Relaxed)
+    }
+
+    /// Counts a read.
+    pub fn add_rx(&self, bytes: usize) {
+        self.rx.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts a write.
+    pub fn add_tx(&self, bytes: usize) {
+        self.tx.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// An amount of memory that several users share, in bytes.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// Takes `bytes` if they are left. They return when the reservation is dropped.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        self.take(bytes).then(|| Reservation { budget: self.clone(), bytes })
+    }
+
+    /// Bytes reserved now.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Bytes that may be reserved in all.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        self.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
+}
+
+/// A share of a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes `bytes` more, or nothing at all. Says whether it did.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let took = self.budget.take(bytes);
+        if took {
+            self.bytes += bytes;
+        }
+        took
+    }
+
+    /// Gives `bytes` back, at most what is held.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_overdrawn_and_refills() {
+        let budget = Budget::new(10);
+        let mut first = budget.reserve(6).unwrap();
+        assert!(budget.reserve(5).is_none() && !first.grow(5) && first.grow(4));
+        first.shrink(100);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.reserve(usize::MAX).is_none());
+        let again = budget.reserve(10);
+        drop((first, again));
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,1 @@
+//! What the tests of drivers, cells and pipes share.

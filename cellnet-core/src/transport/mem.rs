@@ -1,0 +1,1 @@
+//! `mem://`: connections inside one process, with faults on demand.

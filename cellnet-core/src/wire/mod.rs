@@ -1,0 +1,16 @@
+//! Bytes on the wire: frames, their prefix and headers, and the payloads of the handshake.
+//!
+//! Pure: no tasks, no clock, no sockets. Decoding is total: every input gives a value or a typed error, and nothing is
+//! allocated from a length that the input only claims.
+
+mod frame;
+mod headers;
+pub mod hello;
+pub mod keys;
+mod prefix;
+mod value;
+
+pub use frame::Frame;
+pub use headers::{Headers, HeadersError};
+pub use prefix::{FrameKind, MAX_FRAME, MAX_HEADERS, PREFIX_LEN, Prefix, PrefixError};
+pub use value::{DecodeError, Limits, Value};

@@ -1,0 +1,1 @@
+//! CellPipe and the routing policy of the fabric.
