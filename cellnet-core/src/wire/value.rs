@@ -201,9 +201,9 @@ impl Value {
         if let Self::Map(pairs) = self { Some(pairs) } else { None }
     }
 
-    /// The value under a text key, if it is a map that has it.
+    /// The value under a text key, if it is a map that has it; the last one, as in the reference, if there are several.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.as_map()?.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+        self.as_map()?.iter().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
     }
 }
 
