@@ -39,7 +39,7 @@ pub fn to_object<T: Serialize + ?Sized>(value: &T) -> Result<Object, SerializeEr
 /// Reads a Rust value. Tuples and sets are read as lists, ordered dicts as dicts, times and members of enums as text,
 /// datums as what they hold, and other objects as the dict with `__fobs_type__`, `__fobs_data__` and `__fobs_dc__`.
 pub fn from_object<T: DeserializeOwned>(object: &Object) -> Result<T, DeserializeError> {
-    let plain = rmp_serde::to_vec(object).expect("an object is plain data, and memory takes everything");
+    let plain = rmp_serde::to_vec(object).map_err(DeserializeError::Plain)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(&plain);
     decoder.set_max_depth(MAX_DEPTH);
     Ok(T::deserialize(&mut decoder)?)
@@ -67,6 +67,9 @@ pub enum DeserializeError {
     /// It is no payload.
     #[error("payload cannot be decoded")]
     Fobs(#[from] FobsError),
+    /// The object nests too deep, which none from a payload does.
+    #[error("object cannot be made plain data")]
+    Plain(#[source] rmp_serde::encode::Error),
     /// It holds something else.
     #[error("payload is not what was expected")]
     Serde(#[from] rmp_serde::decode::Error),
