@@ -26,10 +26,11 @@ impl Document {
     /// Prepares a value for sending.
     ///
     /// Text of `threshold` characters and more, and data of `threshold` bytes and more, become datums; keys of dicts do
-    /// not. [`Object::Datum`] always does.
+    /// not. [`Object::Datum`] always does. Counts from 1 to 1 GiB, as nothing else fits.
     pub fn with_threshold(object: Object, threshold: usize) -> Self {
         let mut document = Self { main: object, datums: Vec::new() };
-        let mut external = External { threshold: threshold.max(1), datums: &mut document.datums };
+        let threshold = threshold.clamp(1, MAX_THRESHOLD);
+        let mut external = External { threshold, datums: &mut document.datums };
         external.value(&mut document.main);
         document
     }
@@ -60,28 +61,36 @@ impl Document {
 
     /// The value with all references followed; text and bytes are shared, not copied.
     ///
-    /// Fails if a datum is missing, or if one is left for a handler that nobody played. A datum that nothing refers to
-    /// is dropped, as in the reference.
+    /// Fails if a datum is missing, if one is left for a handler and nobody [took](Self::take) it, or if more than 16
+    /// places refer to the same one: whoever copies the value then needs many times the memory of the payload. The
+    /// reference makes a new datum for every place. A datum that nothing refers to is dropped, as in the reference.
     pub fn into_object(self) -> Result<Object, FobsError> {
         let Self { mut main, datums } = self;
         if let Some(datum) = datums.iter().find(|datum| datum.dot() > 0) {
             return Err(FobsError::NoHandler(datum.dot()));
         }
-        let datums = datums.iter().map(|datum| (datum.id(), datum)).collect();
-        resolve(&mut main, &datums)?;
+        let mut places = datums.iter().map(|datum| (datum.id(), (datum, 0))).collect();
+        resolve(&mut main, &mut places)?;
         Ok(main)
     }
 }
 
+/// Datums and how many places they took.
+type Places<'a> = HashMap<Uuid, (&'a Datum, usize)>;
+
 /// Puts datums in the place of their references, in keys too.
-fn resolve(object: &mut Object, datums: &HashMap<Uuid, &Datum>) -> Result<(), FobsError> {
+fn resolve(object: &mut Object, datums: &mut Places<'_>) -> Result<(), FobsError> {
     match object {
         Object::DatumRef(DatumRef { id, unwrap }) => {
-            let datum = *datums.get(id).ok_or(FobsError::NoDatum(*id))?;
+            let (datum, places) = datums.get_mut(id).ok_or(FobsError::NoDatum(*id))?;
+            *places += 1;
+            if *places > MAX_PLACES {
+                return Err(FobsError::Repeated(*id));
+            }
             *object = match (*unwrap, datum.value()) {
                 (true, DatumValue::Text(text)) => Object::Str(text.clone()),
                 (true, DatumValue::Blob(bytes) | DatumValue::File(bytes)) => Object::Bin(bytes.clone()),
-                (false, _) => datum.clone().into(),
+                (false, _) => Datum::clone(datum).into(),
             };
             Ok(())
         }
@@ -153,6 +162,12 @@ impl External<'_> {
     }
 }
 
+/// Text with so many characters still has a length of 32 bits in bytes.
+const MAX_THRESHOLD: usize = 1 << 30;
+
+/// More than any application has a reason for.
+const MAX_PLACES: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -192,6 +207,14 @@ mod tests {
         let id = Uuid::nil();
         let main = Object::List(vec![Object::DatumRef(DatumRef { id, unwrap: true })]);
         assert_eq!(Document::from_parts(main, Vec::new()).into_object(), Err(FobsError::NoDatum(id)));
+    }
+
+    #[test]
+    fn a_datum_does_not_multiply() {
+        let datum = Datum::new(DatumValue::Blob(Bytes::from_static(b"x"))).unwrap();
+        let object = |places| Object::List(vec![datum.clone().into(); places]);
+        assert_eq!(Document::new(object(16)).into_object(), Ok(object(16)));
+        assert_eq!(Document::new(object(17)).into_object(), Err(FobsError::Repeated(datum.id())));
     }
 
     #[test]

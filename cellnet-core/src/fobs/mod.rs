@@ -79,6 +79,9 @@ pub enum FobsError {
     /// A reference to a section that is not there.
     #[error("datum {0} is missing")]
     NoDatum(Uuid),
+    /// A section that too many places refer to.
+    #[error("too many places refer to datum {0}")]
+    Repeated(Uuid),
     /// A section for a handler, and nobody took it.
     #[error("nobody handles datum object type {0}")]
     NoHandler(u8),

@@ -231,3 +231,14 @@ impl<K: Into<Object>, V: Into<Object>> FromIterator<(K, V)> for Object {
         Self::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Value;
+
+    #[test]
+    fn limits_count_objects_as_they_count_values() {
+        assert!(size_of::<Object>() <= size_of::<Value>());
+    }
+}
