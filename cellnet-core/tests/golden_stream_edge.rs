@@ -81,7 +81,7 @@ fn outcome(sent: &[Json]) -> (String, Vec<u8>) {
         if let Err(error) = state.on_chunk(&header, body, now) {
             return (error.to_string(), data);
         }
-        while let Some(piece) = state.next() {
+        while let Some(piece) = state.read() {
             data.extend_from_slice(&piece);
             state.consumed(piece.len() as u64, now);
         }

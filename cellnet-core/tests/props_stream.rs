@@ -71,7 +71,7 @@ proptest! {
                 prop_assert_eq!((state.buffered(), state.pieces(), state.deadline()), (0, 0, None));
                 prop_assert!(!state.is_complete());
             }
-            if reads && let Some(piece) = state.next() {
+            if reads && let Some(piece) = state.read() {
                 read += piece.len() as u64;
                 if let Some(ack) = state.consumed(u64::MAX, now) {
                     prop_assert_eq!(ack, read);
@@ -279,7 +279,7 @@ impl Net {
     }
 
     fn read(&mut self) -> bool {
-        let Some(piece) = self.recv.next() else { return false };
+        let Some(piece) = self.recv.read() else { return false };
         self.unused += piece.len() as u64;
         self.arrived.extend_from_slice(&piece);
         true

@@ -16,7 +16,8 @@ pub struct StreamConfig {
     /// Bytes of a full chunk; 1 MiB as in the reference (`streaming_chunk_size`). At least 1.
     pub chunk_size: usize,
     /// Another chunk goes out while at most this much is not acknowledged, so one chunk more may be on its way;
-    /// 16 MiB as in the reference (`streaming_window_size`).
+    /// 16 MiB as in the reference (`streaming_window_size`). A receiver that acknowledges more seldom than this stalls
+    /// the stream, so below 8 MiB it has to know: see [`towards_stranger`](Self::towards_stranger).
     pub send_window: u64,
     /// Bytes that a receiver holds for an application that does not read, chunks in order and out of order together.
     /// One chunk more is tolerated, as senders keep their window that way. 16 MiB; the reference has no such bound,
@@ -80,6 +81,14 @@ impl StreamConfig {
     pub fn with_max_frame(mut self, max_frame: usize) -> Self {
         self.chunk_size = self.chunk_size.min(max_frame.saturating_sub(FRAME_OVERHEAD)).max(1);
         self
+    }
+
+    /// Bytes to reserve for a stream that announces `size` bytes, 0 if unknown, before its first chunk is taken.
+    pub fn admission(&self, size: u64) -> u64 {
+        match size {
+            0 => self.recv_window,
+            size => size.min(self.recv_window),
+        }
     }
 
     /// Used bytes that make an ACK due: [`ack_interval`](Self::ack_interval), at most a quarter of the receive window.
@@ -449,6 +458,8 @@ mod tests {
         let config = StreamConfig::default();
         assert_eq!(config.with_asked_window(0).send_window, MIN_AGREED_WINDOW);
         assert_eq!(config.with_asked_window(u64::MAX).send_window, config.send_window);
+        assert_eq!((config.admission(0), config.admission(5)), (config.recv_window, 5));
+        assert_eq!(config.admission(1 << 40), config.recv_window);
         assert_eq!(config.with_max_frame(0).chunk_size, 1);
         assert_eq!(config.with_max_frame(4 << 20).chunk_size, 1 << 20);
     }

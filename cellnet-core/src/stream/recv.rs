@@ -188,13 +188,13 @@ impl RecvState {
     }
 
     /// The next data in order, if it is there. Chunks that were small may come as one piece.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn read(&mut self) -> Option<Bytes> {
         let data = self.ready.pop()?;
         self.handed_out += data.len() as u64;
         Some(data)
     }
 
-    /// The application has used `bytes` more of what [`next`](Self::next) gave.
+    /// The application has used `bytes` more of what [`read`](Self::read) gave.
     ///
     /// Gives the offset of an ACK that is to be sent now. There is none once the last chunk is here: nobody waits for it.
     pub fn consumed(&mut self, bytes: u64, now: Instant) -> Option<u64> {
@@ -385,7 +385,7 @@ mod tests {
         for sequence in 0..4 {
             assert_eq!(take(&mut state, sequence, 13, false), Ok(Arrival::InOrder));
         }
-        while state.next().is_some() {}
+        while state.read().is_some() {}
         assert_eq!(state.consumed(24, now), None);
         assert_eq!(state.consumed(1, now), Some(25));
         assert_eq!(state.consumed(0, now), None);
@@ -413,7 +413,7 @@ mod tests {
         let mut state = RecvState::stream(&config(), Instant::now());
         for sequence in 0..3 {
             take(&mut state, sequence, 50, false).unwrap();
-            assert!(state.next().is_some());
+            assert!(state.read().is_some());
         }
         assert!(matches!(take(&mut state, 3, 50, false), Err(RecvError::WindowExceeded { held: 200, .. })));
     }
@@ -450,7 +450,7 @@ mod tests {
         let mut state = RecvState::blob(&config(), now);
         for sequence in 0..20 {
             take(&mut state, sequence, 50, false).unwrap();
-            state.next();
+            state.read();
             state.consumed(50, now);
         }
         assert!(matches!(take(&mut state, 20, 1, true), Err(RecvError::BlobTooLarge { size: 1001, .. })));
@@ -469,7 +469,7 @@ mod tests {
         assert_eq!(state.deadline(), Some(at(310)), "a duplicate is no progress");
         state.on_chunk(&chunk(0), Bytes::from_static(b"a"), at(30)).unwrap();
         assert_eq!(state.deadline(), None);
-        while state.next().is_some() {}
+        while state.read().is_some() {}
         assert_eq!(state.deadline(), None, "read is not used");
         state.consumed(2, at(1000));
         assert_eq!(state.deadline(), Some(at(1300)));
@@ -484,10 +484,10 @@ mod tests {
         let mut state = RecvState::stream(&config(), Instant::now());
         take(&mut state, 0, 1, false).unwrap();
         assert_eq!(state.on_error("boom"), Some(RecvError::Peer("boom".into())));
-        assert_eq!((state.on_error("again"), state.next()), (None, None));
+        assert_eq!((state.on_error("again"), state.read()), (None, None));
         let mut state = RecvState::stream(&config(), Instant::now());
         take(&mut state, 0, 1, true).unwrap();
         assert_eq!(state.on_error("boom"), None);
-        assert!(state.is_complete() && state.next().is_some());
+        assert!(state.is_complete() && state.read().is_some());
     }
 }
