@@ -11,9 +11,12 @@
 //!
 //! Most programs use the facade crate `cellnet`, which adds the routing policy and the drivers.
 
+pub mod cell;
 pub mod fobs;
 pub mod fqcn;
+pub mod link;
 pub mod message;
+pub mod route;
 pub mod stats;
 pub mod stream;
 pub mod transport;

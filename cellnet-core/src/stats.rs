@@ -108,6 +108,42 @@ impl Drop for Reservation {
     }
 }
 
+/// Something that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What a cell counted since it started.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages that arrived, transit included.
+    pub received: Counter,
+    /// Messages passed on to a next hop.
+    pub forwarded: Counter,
+    /// Messages given up: no way, no room, undecodable, or with nobody to answer to.
+    pub dropped: Counter,
+    /// Replies that nobody waited for (any more), or from somebody who was not asked.
+    pub late_replies: Counter,
+    /// Requests refused because too many handlers were running or waiting.
+    pub overloaded: Counter,
+    /// Frames above the limit whose body was read past.
+    pub oversize: Counter,
+    /// Handshakes that failed.
+    pub failed_handshakes: Counter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

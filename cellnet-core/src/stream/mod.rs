@@ -17,3 +17,10 @@ mod send;
 pub use params::{ChunkHeader, ChunkKind, HeaderError, MIN_STRANGER_WINDOW, StreamConfig, stream_id};
 pub use recv::{Arrival, MAX_AHEAD, RecvError, RecvState};
 pub use send::{Input, Next, SendChunk, SendError, SendState};
+
+mod blob;
+mod table;
+
+pub(crate) use blob::{Blob, ask, error_headers, refusal, send_blob, tell};
+pub use blob::{IncomingStream, Progress, StreamError};
+pub(crate) use table::Streams;

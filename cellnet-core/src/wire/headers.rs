@@ -11,6 +11,9 @@ pub struct Headers {
     entries: Vec<(Value, Value)>,
 }
 
+/// A marker with the longest length or number.
+const MAX_MARKER: usize = 9;
+
 /// The headers do not fit into a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("headers of {0} bytes exceed the {MAX_HEADERS} that a frame can carry")]
@@ -55,6 +58,12 @@ impl Headers {
                 Err(HeadersError(size))
             }
         }
+    }
+
+    /// At least as many bytes as [`encode`](Self::encode) appends, without encoding.
+    pub fn size_bound(&self) -> usize {
+        let pairs = self.entries.iter().map(|(key, value)| key.size_bound() + value.size_bound());
+        MAX_MARKER + pairs.sum::<usize>()
     }
 
     /// The value under a key; the last one, if a peer sent several.

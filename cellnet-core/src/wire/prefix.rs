@@ -92,14 +92,21 @@ impl Prefix {
 
     /// Appends the 16 bytes.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u32(self.length);
-        out.put_u16(self.header_len);
-        out.put_u8(self.kind);
-        out.put_u8(self.reserved);
-        out.put_u16(self.flags);
-        out.put_u16(self.app_id);
-        out.put_u16(self.stream_id);
-        out.put_u16(self.sequence);
+        let mut bytes = [0; PREFIX_LEN];
+        self.write_to(&mut bytes);
+        out.put_slice(&bytes);
+    }
+
+    /// Writes the 16 bytes over others.
+    pub fn write_to(&self, out: &mut [u8; PREFIX_LEN]) {
+        out[..4].copy_from_slice(&self.length.to_be_bytes());
+        out[4..6].copy_from_slice(&self.header_len.to_be_bytes());
+        out[6] = self.kind;
+        out[7] = self.reserved;
+        out[8..10].copy_from_slice(&self.flags.to_be_bytes());
+        out[10..12].copy_from_slice(&self.app_id.to_be_bytes());
+        out[12..14].copy_from_slice(&self.stream_id.to_be_bytes());
+        out[14..].copy_from_slice(&self.sequence.to_be_bytes());
     }
 
     /// What the frame is; `None` for a type that nobody sends, which is dropped.

@@ -146,6 +146,22 @@ impl Value {
         Ok(())
     }
 
+    /// At least as many bytes as [`encode`](Self::encode) appends, without encoding.
+    pub fn size_bound(&self) -> usize {
+        /// A marker with the longest length or number.
+        const MARKER: usize = 9;
+        MARKER
+            + match self {
+                Self::Str(text) => text.len(),
+                Self::Bin(bytes) | Self::Ext(_, bytes) => bytes.len(),
+                Self::Array(items) => items.iter().map(Self::size_bound).sum(),
+                Self::Map(pairs) => {
+                    pairs.iter().map(|(key, value)| key.size_bound() + value.size_bound()).sum()
+                }
+                _ => 0,
+            }
+    }
+
     /// The text, if it is text.
     pub fn as_str(&self) -> Option<&str> {
         self.as_text().map(|text| &**text)

@@ -1,0 +1,203 @@
+//! Replies: where they go and how they get there.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use bytestring::ByteString;
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use super::{
+    Answer, HandlerError, Inner, RequestError,
+    filters::{Passing, Stage},
+    inner::{name, set_encoding},
+    request::{Handler, Request, RequestId},
+};
+use crate::{
+    fqcn::Fqcn,
+    link::Link,
+    message::{Message, MessageKind, ReturnCode},
+    stream::Blob,
+    wire::{
+        Headers, Value,
+        keys::{cn, sm},
+    },
+};
+
+/// Where the reply to a request goes.
+#[derive(Debug, Clone)]
+pub(crate) enum ReplyTo {
+    /// Nobody waits.
+    Nobody,
+    /// To a plain request: back by the link it came from.
+    Plain { id: ByteString, link: Arc<Link>, about: About },
+    /// To a request that came as a blob: a new blob, routed by name.
+    Stream { id: ByteString, about: About },
+    /// To this cell itself.
+    Local(Uuid),
+}
+
+/// What a reply takes over from its request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub(crate) channel: ByteString,
+    pub(crate) topic: ByteString,
+    request_id: ByteString,
+    optional: bool,
+    secure: bool,
+    /// End-to-end features of the requester, which a replier echoes.
+    cellnet: Option<Value>,
+}
+
+impl About {
+    /// Takes over from the headers of a request; channel and topic are the application's.
+    pub(crate) fn new(headers: &Headers, channel: ByteString, topic: ByteString) -> Self {
+        Self {
+            channel,
+            topic,
+            request_id: headers.text(cn::REQ_ID).cloned().unwrap_or_default(),
+            optional: headers.flag(cn::OPTIONAL),
+            secure: headers.flag(cn::SECURE),
+            cellnet: headers.get(cn::CELLNET).cloned(),
+        }
+    }
+
+    fn put(&self, headers: &mut Headers) {
+        headers.set(name(cn::SECURE), self.secure);
+        headers.set(name(cn::OPTIONAL), self.optional);
+        if let Some(cellnet) = &self.cellnet {
+            headers.set(name(cn::CELLNET), cellnet.clone());
+        }
+    }
+}
+
+/// Runs a handler and sends what it says. A panic is answered like a failure.
+pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: Handler) {
+    let Handler::Message(handler) = handler else { return };
+    let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
+    let (channel, topic) = (request.channel.clone(), request.topic.clone());
+    let outcome = AssertUnwindSafe(async { handler(request).await }).catch_unwind().await;
+    let reply = match outcome {
+        Ok(Ok(Answer::Deferred)) => return,
+        Ok(Ok(Answer::Reply(message))) => message,
+        Ok(Err(error)) => {
+            tracing::debug!(%channel, %topic, %origin, %error, "handler failed");
+            error.into_message()
+        }
+        Err(_) => {
+            tracing::error!(%channel, %topic, %origin, "handler panicked");
+            HandlerError::failed("handler panicked").into_message()
+        }
+    };
+    inner.reply(&origin, &reply_to, reply).await;
+}
+
+impl Inner {
+    /// Sends a handler's reply, after the filters. What cannot be sent is counted and logged.
+    pub(crate) async fn reply(self: &Arc<Self>, origin: &Fqcn, to: &ReplyTo, mut reply: Message) {
+        let (ReplyTo::Plain { about, .. } | ReplyTo::Stream { about, .. }) = to else {
+            return self.deliver_locally(to, reply);
+        };
+        let mut passing = Passing { headers: &mut reply.headers, kind: Some(MessageKind::Reply), from: None };
+        if let Err(instead) =
+            self.filters.pass(Stage::OutgoingReply, &about.channel, &about.topic, &mut passing)
+        {
+            reply = instead;
+        }
+        let sent = match self.send_reply(origin, to, reply).await {
+            Err(RequestError::TooBig { size, limit }) => {
+                let text = format!("the reply of {size} bytes exceeds the limit of {limit}");
+                self.send_reply(origin, to, Message::failure(ReturnCode::MSG_TOO_BIG, text)).await
+            }
+            sent => sent,
+        };
+        if let Err(error) = sent {
+            self.links.counters.dropped.add(1);
+            tracing::warn!(%origin, channel = %about.channel, error = crate::link::chain(&error), "reply not sent");
+        }
+    }
+
+    fn deliver_locally(&self, to: &ReplyTo, reply: Message) {
+        if let ReplyTo::Local(id) = to {
+            let reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
+            if !self.pending.complete(*id, Some(self.me().clone()), Ok(reply)) {
+                self.links.counters.late_replies.add(1);
+            }
+        }
+    }
+
+    /// Sends a reply as its request came. Without a code it reports `ok`: the reference reads none as `None`.
+    pub(crate) async fn send_reply(
+        self: &Arc<Self>,
+        origin: &Fqcn,
+        to: &ReplyTo,
+        reply: Message,
+    ) -> Result<(), RequestError> {
+        let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
+        match to {
+            ReplyTo::Nobody => Ok(()),
+            ReplyTo::Local(_) => {
+                self.deliver_locally(to, reply);
+                Ok(())
+            }
+            ReplyTo::Plain { id, link, about } => {
+                reply.headers.set(name(cn::CHANNEL), about.channel.clone());
+                reply.headers.set(name(cn::TOPIC), about.topic.clone());
+                reply.headers.set(name(cn::REQ_ID), id.clone());
+                about.put(&mut reply.headers);
+                self.send_plain_reply(origin, link, reply).await
+            }
+            ReplyTo::Stream { id, about } => {
+                reply.headers.set(name(cn::REQ_ID), about.request_id.clone());
+                about.put(&mut reply.headers);
+                let blob = Blob {
+                    target: origin.clone(),
+                    channel: name(sm::RETURN_ONLY),
+                    topic: format!("{}:{}", about.channel, about.topic).into(),
+                    request_id: Some(id.clone()),
+                    message: reply,
+                };
+                crate::stream::send_blob(self, blob).await.map(drop)
+            }
+        }
+    }
+
+    /// By the link that the request came from; by name if that is gone.
+    async fn send_plain_reply(
+        &self,
+        origin: &Fqcn,
+        link: &Arc<Link>,
+        mut reply: Message,
+    ) -> Result<(), RequestError> {
+        set_encoding(&mut reply.headers, &reply.payload);
+        let headers = self.headers(MessageKind::Reply, origin, reply.headers);
+        let body = reply.payload.to_bytes();
+        if link.end.is_cancelled() {
+            self.send(origin, headers, body).await.map(drop)
+        } else {
+            self.send_by(link, headers, body).await
+        }
+    }
+
+    /// Answers deferred requests: the plain ones with one message, as the reference does, the others one by one.
+    pub(crate) async fn send_deferred(
+        self: &Arc<Self>,
+        target: &Fqcn,
+        requests: &[RequestId],
+        message: Message,
+    ) -> Result<(), RequestError> {
+        let mut plain: Option<(Arc<Link>, Vec<Value>)> = None;
+        for RequestId(to) in requests {
+            match to {
+                ReplyTo::Plain { id, link, .. } => {
+                    let (_, ids) = plain.get_or_insert_with(|| (link.clone(), Vec::new()));
+                    ids.push(Value::Str(id.clone()));
+                }
+                _ => self.send_reply(target, to, message.clone()).await?,
+            }
+        }
+        let Some((link, ids)) = plain else { return Ok(()) };
+        let mut reply = if message.code().is_none() { message.with_code(ReturnCode::OK) } else { message };
+        reply.headers.set(name(cn::REQ_ID), ids);
+        self.send_plain_reply(target, &link, reply).await
+    }
+}

@@ -1,0 +1,241 @@
+//! Requests that this cell makes.
+
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+use super::{
+    Inner, RequestError,
+    answer::ReplyTo,
+    filters::{Passing, Stage},
+    inner::{name, set_encoding},
+    intake::Job,
+    request::Request,
+};
+use crate::{
+    fqcn::Fqcn,
+    link::Link,
+    message::{Message, MessageKind, ReturnCode},
+    stream::Progress,
+    wire::{
+        Headers, Value,
+        keys::{channel_streams, cn},
+    },
+};
+
+/// A request that is about to be made; await it for the reply.
+///
+/// What another cell answered, even a failure, is `Ok`: look at [`Message::code`].
+#[must_use = "a request is only made when it is awaited"]
+pub struct Ask {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) target: Fqcn,
+    pub(crate) channel: ByteString,
+    pub(crate) topic: ByteString,
+    pub(crate) message: Message,
+    pub(crate) timeout: Duration,
+    pub(crate) optional: bool,
+    pub(crate) plain_only: bool,
+    pub(crate) id: Uuid,
+    pub(crate) on_progress: Option<OnProgress>,
+}
+
+/// Told about the bytes of a request and its reply.
+pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+impl Ask {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        target: Fqcn,
+        channel: ByteString,
+        topic: ByteString,
+        message: Message,
+    ) -> Self {
+        let timeout = inner.config.timeout;
+        let id = Uuid::new_v4();
+        Self {
+            inner,
+            target,
+            channel,
+            topic,
+            message,
+            timeout,
+            optional: false,
+            plain_only: false,
+            id,
+            on_progress: None,
+        }
+    }
+
+    /// How long to wait. A request or reply that streams counts from the last progress, a plain one from now.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Marks the request as one whose failure is no news.
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Calls `told` whenever bytes of the request or its reply have moved. It must not block. Plain requests move in
+    /// one piece and do not tell.
+    pub fn on_progress(mut self, told: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(told));
+        self
+    }
+
+    /// Never streams, whatever the channel.
+    pub(super) fn plain_only(mut self) -> Self {
+        self.plain_only = true;
+        self
+    }
+
+    fn streams(&self) -> bool {
+        !self.plain_only && channel_streams(&self.channel)
+    }
+
+    pub(super) fn under(mut self, id: Uuid) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Makes the request and does not wait for a reply.
+    pub(crate) async fn tell(mut self) -> Result<(), RequestError> {
+        self.filter()?;
+        if self.target == *self.inner.me() {
+            self.run_locally(ReplyTo::Nobody);
+            return Ok(());
+        }
+        if self.streams() {
+            return crate::stream::tell(self).await;
+        }
+        let (headers, body) = self.plain(false);
+        tokio::time::timeout(self.timeout, self.inner.send(&self.target, headers, body))
+            .await
+            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
+            .map(drop)
+    }
+
+    /// Makes the request and waits for the reply.
+    async fn ask(mut self) -> Result<Message, RequestError> {
+        if self.inner.links.stop.is_cancelled() {
+            return Err(RequestError::ShuttingDown);
+        }
+        self.filter()?;
+        if self.target == *self.inner.me() {
+            return self.ask_locally().await;
+        }
+        if self.streams() {
+            return crate::stream::ask(self).await;
+        }
+        let link = self.next_hop()?;
+        let inner = self.inner.clone();
+        let (headers, body) = self.plain(true);
+        let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), link.id)?;
+        let asked = async {
+            inner.send_by(&link, headers, body).await?;
+            (&mut ticket.reply).await.unwrap_or(Err(RequestError::ShuttingDown))
+        };
+        tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(RequestError::Timeout(self.timeout)))
+    }
+
+    pub(crate) fn next_hop(&self) -> Result<Arc<Link>, RequestError> {
+        self.inner.next_hop(&self.target).ok_or_else(|| RequestError::Unreachable(self.target.clone()))
+    }
+
+    /// Asks the outgoing filters, by the application's channel and topic.
+    fn filter(&mut self) -> Result<(), RequestError> {
+        let headers = &mut self.message.headers;
+        headers.set(name(cn::CHANNEL), self.channel.clone());
+        headers.set(name(cn::TOPIC), self.topic.clone());
+        headers.set(name(cn::DESTINATION), &self.target);
+        let mut passing = Passing { headers, kind: Some(MessageKind::Request), from: None };
+        let refused =
+            |instead: Message| RequestError::Filtered(instead.error().unwrap_or_default().to_owned());
+        self.inner
+            .filters
+            .pass(Stage::OutgoingRequest, &self.channel, &self.topic, &mut passing)
+            .map_err(refused)
+    }
+
+    /// The message as it travels plainly.
+    fn plain(&mut self, reply_expected: bool) -> (Headers, bytes::Bytes) {
+        let mut headers = std::mem::take(&mut self.message.headers);
+        set_encoding(&mut headers, &self.message.payload);
+        headers.set(name(cn::REQ_ID), self.id.to_string());
+        headers.set(name(cn::REPLY_EXPECTED), reply_expected);
+        headers.set(name(cn::SECURE), false);
+        headers.set(name(cn::OPTIONAL), self.optional);
+        let headers = self.inner.headers(MessageKind::Request, &self.target, headers);
+        (headers, self.message.payload.to_bytes())
+    }
+
+    async fn ask_locally(mut self) -> Result<Message, RequestError> {
+        let inner = self.inner.clone();
+        let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), LOCAL_LINK)?;
+        self.run_locally(ReplyTo::Local(self.id));
+        tokio::time::timeout(self.timeout, &mut ticket.reply)
+            .await
+            .map_or(Err(RequestError::Timeout(self.timeout)), |reply| {
+                reply.unwrap_or(Err(RequestError::ShuttingDown))
+            })
+    }
+
+    /// Gives the request to a handler of this cell.
+    fn run_locally(&mut self, reply_to: ReplyTo) {
+        let inner = self.inner.clone();
+        let request = Request {
+            message: std::mem::take(&mut self.message),
+            origin: inner.me().clone(),
+            channel: self.channel.clone(),
+            topic: self.topic.clone(),
+            reply_to: reply_to.clone(),
+            link: None,
+            stopping: inner.links.stop.clone(),
+        };
+        match inner.handler(&self.channel, &self.topic) {
+            Some(handler @ super::Handler::Message(_)) => {
+                let cost = request.message.payload.len();
+                let run = Box::pin(super::answer::serve(inner.clone(), request, handler));
+                inner.start(LOCAL_LINK, Job { run, cost });
+            }
+            Some(super::Handler::Stream(_)) | None => {
+                let text = format!("no handler for '{}' '{}'", self.channel, self.topic);
+                let failure = Message::failure(ReturnCode::PROCESS_EXCEPTION, text);
+                tokio::spawn(async move { inner.reply(inner.me(), &reply_to, failure).await });
+            }
+        }
+    }
+}
+
+/// Stands for "no link" where links are counted.
+pub(crate) const LOCAL_LINK: u64 = 0;
+
+impl IntoFuture for Ask {
+    type Output = Result<Message, RequestError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.ask())
+    }
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("target", &self.target)
+            .field("channel", &self.channel)
+            .field("topic", &self.topic)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The features that this cell asks for end to end; a cell that replies echoes them.
+pub(crate) fn end_to_end() -> Value {
+    Value::Map(vec![(Value::text("v"), Value::Int(1))])
+}

@@ -1,0 +1,26 @@
+//! One question to many cells.
+
+use std::{sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use super::{Ask, Inner, RequestError};
+use crate::{fqcn::Fqcn, message::Message};
+
+/// Asks every target its message, all under one request id. Gives the outcomes in order.
+pub(crate) async fn ask_all(
+    inner: &Arc<Inner>,
+    messages: Vec<(Fqcn, Message)>,
+    channel: &ByteString,
+    topic: &ByteString,
+    timeout: Duration,
+) -> Vec<(Fqcn, Result<Message, RequestError>)> {
+    let id = Uuid::new_v4();
+    let asks = messages.into_iter().map(|(target, message)| {
+        let ask = Ask::new(inner.clone(), target.clone(), channel.clone(), topic.clone(), message);
+        async move { (target, ask.under(id).timeout(timeout).await) }
+    });
+    join_all(asks).await
+}

@@ -1,0 +1,57 @@
+//! Sizes, deadlines and intervals of a cell.
+
+use std::time::Duration;
+
+use crate::link::LinkConfig;
+
+/// How a cell behaves. The defaults are those of the documentation of each field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CellConfig {
+    /// Links to neighbours.
+    pub link: LinkConfig,
+    /// Streams.
+    pub stream: crate::stream::StreamConfig,
+    /// Handlers that run at the same time. 1,024.
+    pub handlers: usize,
+    /// Messages of one neighbour that wait for a handler. 4,096.
+    pub waiting_messages: usize,
+    /// Bytes of messages of one neighbour that wait for a handler. 8 MiB.
+    pub waiting_bytes: usize,
+    /// Requests of this cell that wait for a reply. 65,536.
+    pub requests: usize,
+    /// How long a request waits if it does not say. 10 s without progress.
+    pub timeout: Duration,
+    /// Largest payload of a message that does not stream, in bytes. 2,144,337,904, the reference's limit.
+    pub max_message: usize,
+    /// Memory for frames that have arrived in part. 512 MiB.
+    pub frame_budget: usize,
+    /// Memory for messages on their way out that are not small. 256 MiB.
+    pub queue_budget: usize,
+    /// Memory for windows of incoming streams, reserved when a stream begins. 256 MiB.
+    pub stream_budget: usize,
+    /// Memory for blobs that are collected for a handler or as a reply, reserved as they grow. 4 GiB.
+    pub blob_budget: usize,
+    /// How long neighbours have to answer a bye. 500 ms.
+    pub bye: Duration,
+}
+
+impl Default for CellConfig {
+    fn default() -> Self {
+        Self {
+            link: LinkConfig::default(),
+            stream: crate::stream::StreamConfig::default(),
+            handlers: 1024,
+            waiting_messages: 4096,
+            waiting_bytes: 8 << 20,
+            requests: 65_536,
+            timeout: Duration::from_secs(10),
+            max_message: 2_144_337_904,
+            frame_budget: 512 << 20,
+            queue_budget: 256 << 20,
+            stream_budget: 256 << 20,
+            blob_budget: 4 << 30,
+            bye: Duration::from_millis(500),
+        }
+    }
+}

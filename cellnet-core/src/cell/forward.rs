@@ -1,0 +1,116 @@
+//! Messages in transit: the next hop, a new head, the same body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Inner,
+    inner::name,
+    refuse::{ReturnReason, failure},
+};
+use crate::{
+    fqcn::Fqcn,
+    link::{Class, Link, Outgoing, Park, Parked, Refused},
+    message::{ReturnCode, unix_time},
+    route,
+    wire::{
+        Headers, Value,
+        keys::{cn, sm},
+    },
+};
+
+impl Inner {
+    /// Passes a message on to the next hop, sets it aside if that is full, or tells its origin that it cannot.
+    pub(super) fn forward(
+        self: &Arc<Self>,
+        from: &Arc<Link>,
+        park: &mut Park,
+        target: &Fqcn,
+        mut headers: Headers,
+        body: Bytes,
+    ) {
+        let cannot = |headers: &Headers, text: String| {
+            self.refuse(headers, from, ReturnReason::CannotForward, failure(ReturnCode::COMM_ERROR, text));
+        };
+        if self.is_discarded(&headers) {
+            self.links.counters.dropped.add(1);
+            return;
+        }
+        if let Err(error) = route::guard(&headers, self.me()) {
+            return cannot(&headers, format!("cannot forward to '{target}': {error}"));
+        }
+        // Back to where it came from is no way on.
+        let Some(hop) = self.next_hop(target).filter(|hop| hop.id != from.id) else {
+            return cannot(&headers, format!("cannot forward: '{}' knows no way to '{target}'", self.me()));
+        };
+        route::record(&mut headers, self.me(), unix_time());
+        if headers.get(cn::PAYLOAD_ENCODING).is_none() {
+            headers.set(name(cn::PAYLOAD_ENCODING), Value::text("bytes"));
+        }
+        let backup = headers.clone();
+        match self.outgoing(&hop, headers, body) {
+            Err(error) => self.refuse(
+                &backup,
+                from,
+                ReturnReason::CannotForward,
+                failure(error.code(), error.to_string()),
+            ),
+            Ok(message) if matches!(message.class, Class::Bulk(_)) && park.holds(hop.peer.as_str()) => {
+                park.push(Parked { hop: hop.peer.clone(), message });
+            }
+            Ok(message) => match hop.outbox.try_push_or_wake(message, park.room()) {
+                Ok(()) => self.links.counters.forwarded.add(1),
+                Err(Refused::Full(message)) => park.push(Parked { hop: hop.peer.clone(), message }),
+                Err(Refused::Closed(message)) => {
+                    cannot(&message.headers, format!("the link to '{}' is ending", hop.peer))
+                }
+            },
+        }
+    }
+
+    /// Offers a parked message to its hop again.
+    pub(super) fn forward_parked(
+        self: &Arc<Self>,
+        from: &Arc<Link>,
+        room: &Arc<tokio::sync::Notify>,
+        parked: Parked,
+    ) -> Result<(), Parked> {
+        let Parked { hop, message } = parked;
+        let text = format!("the link to '{hop}' is lost");
+        let lost = |message: Outgoing| {
+            self.refuse(
+                &message.headers,
+                from,
+                ReturnReason::CannotForward,
+                failure(ReturnCode::COMM_ERROR, text),
+            );
+        };
+        let Some(link) = self.links.table.get(hop.as_str()) else {
+            lost(message);
+            return Ok(());
+        };
+        if self.is_discarded(&message.headers) {
+            self.links.counters.dropped.add(1);
+            return Ok(());
+        }
+        match link.outbox.try_push_or_wake(message, room) {
+            Ok(()) => self.links.counters.forwarded.add(1),
+            Err(Refused::Full(message)) => return Err(Parked { hop, message }),
+            Err(Refused::Closed(message)) => lost(message),
+        }
+        Ok(())
+    }
+
+    /// Whether this is a chunk of a stream that was given up.
+    fn is_discarded(&self, headers: &Headers) -> bool {
+        let is_data = headers.text(cn::CHANNEL).is_some_and(|channel| *channel == sm::STREAM_CHANNEL)
+            && headers.text(cn::TOPIC).is_some_and(|topic| *topic == sm::DATA_TOPIC);
+        if !is_data {
+            return false;
+        }
+        let id = headers.get(sm::ID).and_then(Value::as_u64);
+        let origin = headers.text(cn::ORIGIN);
+        id.zip(origin).is_some_and(|(id, origin)| self.discarded.holds(origin, id))
+    }
+}

@@ -1,0 +1,349 @@
+//! Messages that arrive: filters, then this cell's own or in transit.
+//!
+//! All of this runs in the readers of links and never waits.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use super::{
+    CellEvent, Handler, Inner, RequestError,
+    answer::{About, ReplyTo},
+    filters::{Passing, Stage},
+    intake::Job,
+    refuse::{ReturnReason, failure},
+    request::Request,
+};
+use crate::{
+    fqcn::Fqcn,
+    link::{Inbox, Link, Outgoing, Park, Parked},
+    message::{Message, MessageKind, Payload, ReturnCode, unix_time},
+    route,
+    transport::Frame,
+    wire::{
+        Headers, PREFIX_LEN, Value,
+        keys::{cn, sm},
+    },
+};
+
+impl Inbox for Arc<Inner> {
+    fn deliver(&self, link: &Arc<Link>, park: &mut Park, frame: Frame) {
+        self.links.counters.received.add(1);
+        let truncated = frame.is_truncated();
+        let length = frame.prefix().map_or(0, |prefix| prefix.length as usize);
+        let (head, body) = frame.into_parts();
+        let headers = match Headers::decode(&head.slice(PREFIX_LEN.min(head.len())..)) {
+            Ok(headers) => headers,
+            Err(error) => return self.drop_message(link, &error.to_string()),
+        };
+        if truncated {
+            self.links.counters.oversize.add(1);
+            let text = format!("the frame of {length} bytes exceeds the limit of '{}'", self.me());
+            return self.refuse(
+                &headers,
+                link,
+                ReturnReason::CannotForward,
+                failure(ReturnCode::MSG_TOO_BIG, text),
+            );
+        }
+        self.take(link, park, headers, body);
+    }
+
+    fn retry(&self, link: &Arc<Link>, room: &Arc<Notify>, parked: Parked) -> Result<(), Parked> {
+        if parked.hop != *self.me() {
+            return self.forward_parked(link, room, parked);
+        }
+        let Outgoing { headers, body, class } = parked.message;
+        match self.receive_message(link, room, headers, body) {
+            Ok(()) => Ok(()),
+            Err((headers, body)) => {
+                Err(Parked { hop: parked.hop, message: Outgoing { headers, body, class } })
+            }
+        }
+    }
+
+    fn expire(&self, link: &Arc<Link>, parked: Parked) {
+        let text = format!("'{}' made no progress for {:?}", parked.hop, self.config.link.patience);
+        let code =
+            if parked.hop == *self.me() { ReturnCode::SERVICE_UNAVAILABLE } else { ReturnCode::COMM_ERROR };
+        self.refuse(&parked.message.headers, link, ReturnReason::CannotForward, failure(code, text));
+    }
+
+    fn hop_progress(&self, hop: &Fqcn) -> Option<Instant> {
+        if hop == self.me() {
+            return Some(self.intake.progress());
+        }
+        self.links.table.get(hop.as_str()).map(|link| link.outbox.progress())
+    }
+
+    fn link_up(&self, link: &Arc<Link>) {
+        tracing::info!(me = %self.me(), peer = %link.peer, remote = %link.info.remote, cellnet = link.cellnet.is_some(), "connected");
+        self.events.send(CellEvent::Connected {
+            peer: link.peer.clone(),
+            remote: link.info.remote.as_str().into(),
+            cellnet: link.cellnet.is_some(),
+        });
+    }
+
+    fn link_down(&self, link: &Arc<Link>, unsent: Vec<Outgoing>) {
+        let reason = crate::link::chain(&*link.reason());
+        tracing::info!(me = %self.me(), peer = %link.peer, reason, unsent = unsent.len(), "disconnected");
+        let error = self.link_lost(link);
+        self.streams.link_down(self, link, &error);
+        self.pending.fail_link(link.id, &error);
+        self.links.counters.dropped.add(unsent.len() as u64);
+        drop(unsent);
+        let replaced = self.links.table.get(link.peer.as_str()).is_some();
+        if !replaced {
+            self.events.send(CellEvent::Disconnected { peer: link.peer.clone(), reason: reason.into() });
+        }
+    }
+}
+
+impl Inner {
+    fn drop_message(&self, link: &Link, why: &str) {
+        self.links.counters.dropped.add(1);
+        tracing::warn!(peer = %link.peer, why, "message dropped");
+    }
+
+    fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
+        let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
+        let name = |key: &'static str| headers.text(key).cloned().map(Fqcn::parse);
+        let (Some(Ok(_)), Some(Ok(target))) = (name(cn::ORIGIN), name(cn::DESTINATION)) else {
+            return self.drop_message(link, "origin or destination is missing or no cell name");
+        };
+        if headers.text(cn::MSG_TYPE).is_none() {
+            return self.drop_message(link, "message type is missing");
+        }
+        let text = |headers: &Headers, key| headers.text(key).cloned().unwrap_or_default();
+        let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));
+        let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
+        if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
+            return self.refuse(&headers, link, ReturnReason::CannotForward, instead);
+        }
+        if kind == Some(MessageKind::Request)
+            && let Some(interceptor) = self.interceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+        {
+            let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
+            if let Err(instead) = (interceptor.0)(&mut passing) {
+                return self.refuse(&headers, link, ReturnReason::Intercepted, instead);
+            }
+        }
+        if target != *self.me() {
+            return self.forward(link, park, &target, headers, body);
+        }
+        if let Err(error) = route::guard(&headers, self.me()) {
+            let text = format!("'{target}': {error}");
+            return self.refuse(
+                &headers,
+                link,
+                ReturnReason::CannotForward,
+                failure(ReturnCode::COMM_ERROR, text),
+            );
+        }
+        route::record(&mut headers, self.me(), unix_time());
+        match kind {
+            Some(MessageKind::Request) => {
+                if park.holds(self.me().as_str())
+                    && !headers.flag(cn::REPLY_EXPECTED)
+                    && *channel != *sm::STREAM_CHANNEL
+                {
+                    return park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
+                }
+                let room = park.room().clone();
+                if let Err((headers, body)) = self.receive_message(link, &room, headers, body) {
+                    park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
+                }
+            }
+            Some(MessageKind::Reply) => self.receive_reply(&headers, body),
+            Some(MessageKind::Return) => self.receive_return(headers, body),
+            None => self.drop_message(link, "message type is unknown"),
+        }
+    }
+
+    /// Takes a request for this cell. Gives it back if no handler can take it and nobody waits for an answer.
+    fn receive_message(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        room: &Arc<Notify>,
+        headers: Headers,
+        body: Bytes,
+    ) -> Result<(), (Headers, Bytes)> {
+        let text = |key| headers.text(key).cloned().unwrap_or_default();
+        let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
+        if *channel == *sm::STREAM_CHANNEL {
+            return self.streams.deliver(self, link, room, headers, body);
+        }
+        if *channel == *cn::CELLNET_CHANNEL {
+            match &*topic {
+                cn::BYE => {
+                    self.receive_bye(link, &headers);
+                    return Ok(());
+                }
+                cn::BULK => return self.receive_bulk(link, room, headers, body),
+                _ => {}
+            }
+        }
+        let expected = headers.flag(cn::REPLY_EXPECTED);
+        let cost = body.len() + MESSAGE_COST;
+        if !self.intake.has_room(link.id, cost, room) {
+            if !expected {
+                return Err((headers, body));
+            }
+            self.links.counters.overloaded.add(1);
+            let text = format!("'{}' has too many requests waiting", self.me());
+            self.refuse(
+                &headers,
+                link,
+                ReturnReason::CannotForward,
+                failure(ReturnCode::SERVICE_UNAVAILABLE, text),
+            );
+            return Ok(());
+        }
+        let about = About::new(&headers, channel, topic);
+        let reply_to = match expected {
+            true => ReplyTo::Plain { id: text(cn::REQ_ID), link: link.clone(), about: about.clone() },
+            false => ReplyTo::Nobody,
+        };
+        let payload = Payload::from_wire(headers.text(cn::PAYLOAD_ENCODING).map(|text| &**text), body);
+        self.dispatch(Some(link), about, reply_to, Message { headers, payload }, cost);
+        Ok(())
+    }
+
+    /// Gives a whole request to its handler, after the filters.
+    pub(crate) fn dispatch(
+        self: &Arc<Self>,
+        link: Option<&Arc<Link>>,
+        about: About,
+        reply_to: ReplyTo,
+        mut message: Message,
+        cost: usize,
+    ) {
+        let origin = message.origin().unwrap_or_else(|| self.me().clone());
+        let About { channel, topic, .. } = about;
+        let mut passing = Passing {
+            headers: &mut message.headers,
+            kind: Some(MessageKind::Request),
+            from: link.map(|link| &link.peer),
+        };
+        let refused = match self.filters.pass(Stage::IncomingRequest, &channel, &topic, &mut passing) {
+            Err(instead) => Some(instead),
+            Ok(()) => None,
+        };
+        let link_id = link.map_or(super::ask::LOCAL_LINK, |link| link.id);
+        let inner = self.clone();
+        let handler = self.handler(&channel, &topic);
+        let run: futures_util::future::BoxFuture<'static, ()> = match (refused, handler) {
+            (None, Some(handler @ Handler::Message(_))) => {
+                let stopping = self.links.stop.clone();
+                let request =
+                    Request { message, origin, channel, topic, reply_to, link: link.cloned(), stopping };
+                Box::pin(super::answer::serve(inner, request, handler))
+            }
+            (refused, _) => {
+                let answer = refused.unwrap_or_else(|| {
+                    tracing::debug!(%channel, %topic, %origin, "no handler");
+                    failure(ReturnCode::PROCESS_EXCEPTION, format!("no handler for '{channel}' '{topic}'"))
+                });
+                if matches!(reply_to, ReplyTo::Nobody) {
+                    self.links.counters.dropped.add(1);
+                    return;
+                }
+                Box::pin(async move { inner.reply(&origin, &reply_to, answer).await })
+            }
+        };
+        self.start(link_id, Job { run, cost });
+    }
+
+    fn receive_reply(&self, headers: &Headers, body: Bytes) {
+        let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
+        else {
+            return;
+        };
+        let mut headers = headers.clone();
+        let text = |key| headers.text(key).cloned().unwrap_or_default();
+        let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
+        let ids = request_ids(&headers);
+        let encoding = headers.text(cn::PAYLOAD_ENCODING).cloned();
+        let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Reply), from: None };
+        let refused = self.filters.pass(Stage::IncomingReply, &channel, &topic, &mut passing).err();
+        let payload = Payload::from_wire(encoding.as_deref(), body);
+        let outcome = match refused {
+            Some(instead) => Err(RequestError::Filtered(instead.error().unwrap_or_default().to_owned())),
+            None => Ok(Message { headers, payload }),
+        };
+        for id in ids {
+            if !self.pending.complete(id, Some(origin.clone()), outcome.clone()) {
+                self.links.counters.late_replies.add(1);
+                tracing::debug!(%origin, %id, "reply that nobody waits for dropped");
+            }
+        }
+    }
+
+    /// A request that came back: the waiter is found by whom it was for.
+    fn receive_return(&self, mut headers: Headers, body: Bytes) {
+        let original = headers.get(cn::ORIGINAL_HEADERS);
+        let target = original.and_then(|map| map.get(cn::DESTINATION)).and_then(Value::as_text).cloned();
+        let target = target.and_then(|target| Fqcn::parse(target).ok());
+        let ids = request_ids(&headers);
+        let encoding = headers.text(cn::PAYLOAD_ENCODING).cloned();
+        headers.remove(cn::ORIGINAL_HEADERS);
+        let message = Message { headers, payload: Payload::from_wire(encoding.as_deref(), body) };
+        for id in ids {
+            if target.is_none() || !self.pending.complete(id, target.clone(), Ok(message.clone())) {
+                self.links.counters.late_replies.add(1);
+                tracing::debug!(%id, "RETURN that nobody waits for dropped");
+            }
+        }
+    }
+
+    /// A neighbour takes its leave: nothing is routed to it any more, and its connection is about to end.
+    fn receive_bye(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) {
+        tracing::debug!(peer = %link.peer, "bye");
+        self.links.table.remove(link);
+        link.said_bye();
+        if headers.flag(cn::REPLY_EXPECTED) {
+            let origin = link.peer.clone();
+            self.answer_now(headers, &origin, link, ReturnReason::CannotForward, failure(ReturnCode::OK, ""));
+        }
+    }
+
+    /// Several messages in one, each a fire-and-forget request with the outer headers over its own.
+    fn receive_bulk(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        room: &Arc<Notify>,
+        headers: Headers,
+        body: Bytes,
+    ) -> Result<(), (Headers, Bytes)> {
+        if !self.intake.has_room(link.id, body.len() + MESSAGE_COST, room) {
+            return Err((headers, body));
+        }
+        match super::bulk::split(&headers, &body) {
+            Ok(messages) => {
+                for (channel, topic, message) in messages {
+                    let about = About::new(&message.headers, channel, topic);
+                    let cost = message.payload.len() + MESSAGE_COST;
+                    self.dispatch(Some(link), about, ReplyTo::Nobody, message, cost);
+                }
+            }
+            Err(error) => self.drop_message(link, &format!("bulk message: {error}")),
+        }
+        Ok(())
+    }
+}
+
+/// The ids in a reply: one as text, or several in a list. Ids that are not ours are left out.
+fn request_ids(headers: &Headers) -> Vec<Uuid> {
+    let parse = |id: &Value| id.as_str().and_then(|id| Uuid::try_parse(id).ok());
+    match headers.get(cn::REQ_ID) {
+        Some(Value::Array(ids)) => ids.iter().filter_map(parse).collect(),
+        Some(id) => parse(id).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// What a message costs in memory besides its body.
+pub(crate) const MESSAGE_COST: usize = 1024;

@@ -1,0 +1,225 @@
+//! What all tasks of a cell share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    CellConfig, Filter, RequestError,
+    events::EventSender,
+    filters::Filters,
+    intake::{Intake, Job, Offered},
+    pending::Pending,
+    refuse::Discarded,
+    registry::Registry,
+    request::Handler,
+};
+use crate::{
+    fqcn::Fqcn,
+    link::{DialState, Link, Links, Outgoing, PushError, Refused},
+    message::{MessageKind, Payload, unix_time},
+    route::{self, Resolver},
+    stream::Streams,
+    url::CellUrl,
+    wire::{Headers, Value, keys::cn},
+};
+
+/// What all tasks of a cell share.
+pub(crate) struct Inner {
+    pub(crate) config: CellConfig,
+    pub(crate) links: Arc<Links>,
+    pub(crate) resolver: Box<dyn Resolver>,
+    pub(crate) pending: Pending,
+    pub(crate) handlers: RwLock<Registry<Handler>>,
+    pub(crate) filters: Filters,
+    pub(crate) interceptor: RwLock<Option<Interceptor>>,
+    pub(crate) intake: Intake,
+    pub(crate) streams: Streams,
+    pub(crate) discarded: Discarded,
+    pub(crate) events: EventSender,
+    pub(crate) listening: Vec<CellUrl>,
+    pub(crate) dialled: Vec<CellUrl>,
+    pub(crate) dials: Vec<watch::Receiver<DialState>>,
+    /// Handlers and streams.
+    pub(crate) tasks: TaskTracker,
+    /// Ends handlers, streams and links at once.
+    pub(crate) kill: CancellationToken,
+}
+
+/// Looks at requests in passing.
+#[derive(Clone)]
+pub(crate) struct Interceptor(pub(crate) Filter);
+
+impl std::fmt::Debug for Interceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interceptor")
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("me", self.me()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn me(&self) -> &Fqcn {
+        &self.links.identity.me
+    }
+
+    /// The link that leads to a target right now.
+    pub(crate) fn next_hop(&self, target: &Fqcn) -> Option<Arc<Link>> {
+        let hop = self.resolver.next_hop(self.me(), target, &self.links.table)?;
+        self.links.table.get(&hop)
+    }
+
+    /// The headers that every message of this cell begins with.
+    pub(crate) fn headers(&self, kind: MessageKind, destination: &Fqcn, own: Headers) -> Headers {
+        let mut headers = own;
+        headers.set(name(cn::DESTINATION), destination);
+        headers.set(name(cn::ORIGIN), self.me());
+        headers.set(name(cn::MSG_TYPE), Value::text(kind.as_str()));
+        headers.remove(cn::ROUTE);
+        route::record(&mut headers, self.me(), unix_time());
+        headers
+    }
+
+    /// Completes headers for one hop.
+    fn address(&self, headers: &mut Headers, hop: &Fqcn, body: &Bytes) {
+        headers.set(name(cn::FROM), self.me());
+        headers.set(name(cn::TO), hop);
+        headers.set(name(cn::PAYLOAD_LEN), body.len() as u64);
+        headers.set(name(cn::SEND_TIME), unix_time());
+    }
+
+    /// Makes a message ready for a link, or says why it cannot travel by it.
+    pub(crate) fn outgoing(
+        &self,
+        link: &Link,
+        mut headers: Headers,
+        body: Bytes,
+    ) -> Result<Outgoing, RequestError> {
+        let limit = match link.info.legacy_max_frame.filter(|_| link.cellnet.is_none()) {
+            Some(frame) => self.config.max_message.min(frame.saturating_sub(LEGACY_HEAD)),
+            None => self.config.max_message,
+        };
+        if body.len() > limit {
+            return Err(RequestError::TooBig { size: body.len(), limit });
+        }
+        self.address(&mut headers, &link.peer, &body);
+        let size = headers.size_bound();
+        if size > crate::wire::MAX_HEADERS {
+            return Err(RequestError::HeadersTooBig(size));
+        }
+        Ok(Outgoing::new(headers, body))
+    }
+
+    /// Sends a message towards its destination as soon as there is room. Gives the link it took. A dropped future
+    /// sends nothing.
+    pub(crate) async fn send(
+        &self,
+        target: &Fqcn,
+        headers: Headers,
+        body: Bytes,
+    ) -> Result<Arc<Link>, RequestError> {
+        let link = self.next_hop(target).ok_or_else(|| RequestError::Unreachable(target.clone()))?;
+        self.send_by(&link, headers, body).await?;
+        Ok(link)
+    }
+
+    /// [`send`](Self::send) by a link that is known.
+    pub(crate) async fn send_by(
+        &self,
+        link: &Arc<Link>,
+        headers: Headers,
+        body: Bytes,
+    ) -> Result<(), RequestError> {
+        let message = self.outgoing(link, headers, body)?;
+        let patience = self.config.link.patience;
+        link.outbox.push(message, patience).await.map_err(|error| match error {
+            PushError::Closed => self.link_lost(link),
+            PushError::Full => RequestError::NoRoom { hop: link.peer.clone(), patience },
+        })
+    }
+
+    /// Sends a message now or not at all, for readers, who never wait.
+    pub(crate) fn send_now(
+        &self,
+        link: &Arc<Link>,
+        headers: Headers,
+        body: Bytes,
+    ) -> Result<(), RequestError> {
+        let message = self.outgoing(link, headers, body)?;
+        link.outbox.try_push(message).map_err(|refused| match refused {
+            Refused::Closed(_) => self.link_lost(link),
+            Refused::Full(_) => {
+                RequestError::NoRoom { hop: link.peer.clone(), patience: std::time::Duration::ZERO }
+            }
+        })
+    }
+
+    pub(crate) fn link_lost(&self, link: &Link) -> RequestError {
+        RequestError::LinkLost { peer: link.peer.clone(), reason: crate::link::chain(&*link.reason()) }
+    }
+
+    pub(crate) fn register(&self, channel: &str, topic: &str, handler: Handler) {
+        let mut handlers = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        handlers.insert(channel, topic, handler);
+    }
+
+    pub(crate) fn unregister(&self, channel: &str, topic: &str) {
+        let mut handlers = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        handlers.remove(channel, topic);
+    }
+
+    pub(crate) fn handler(&self, channel: &str, topic: &str) -> Option<Handler> {
+        self.handlers.read().unwrap_or_else(PoisonError::into_inner).find(channel, topic).cloned()
+    }
+
+    pub(crate) fn set_interceptor(&self, interceptor: Filter) {
+        *self.interceptor.write().unwrap_or_else(PoisonError::into_inner) = Some(Interceptor(interceptor));
+    }
+
+    /// Runs a job now or when it is its turn.
+    pub(crate) fn start(self: &Arc<Self>, link: u64, job: Job) {
+        if let Offered::Run(job) = self.intake.offer(link, job) {
+            let inner = self.clone();
+            self.tasks.spawn(async move {
+                let mut next = Some(job);
+                while let Some(job) = next {
+                    tokio::select! {
+                        biased;
+                        () = inner.kill.cancelled() => {}
+                        () = job.run => {}
+                    }
+                    next = inner.intake.next();
+                }
+            });
+        }
+    }
+
+    /// Ends all tasks at once.
+    pub(crate) fn cancel(&self) {
+        self.links.stop.cancel();
+        self.kill.cancel();
+        for link in self.links.table.all() {
+            link.close(crate::link::LinkError::ShuttingDown);
+        }
+    }
+}
+
+/// Headers of a frame to a peer with a frame limit: the most a head can take.
+const LEGACY_HEAD: usize = crate::wire::PREFIX_LEN + crate::wire::MAX_HEADERS;
+
+/// A header's name without a copy.
+pub(crate) fn name(text: &'static str) -> ByteString {
+    ByteString::from_static(text)
+}
+
+/// Puts how a payload is encoded into the headers of the message that carries it plainly.
+pub(crate) fn set_encoding(headers: &mut Headers, payload: &Payload) {
+    headers.set(name(cn::PAYLOAD_ENCODING), Value::text(payload.encoding()));
+}

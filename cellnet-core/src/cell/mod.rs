@@ -1,0 +1,264 @@
+//! One identity in the network: who gets a message, what was asked.
+
+mod answer;
+mod ask;
+mod broadcast;
+mod builder;
+mod bulk;
+mod config;
+mod error;
+mod events;
+mod filters;
+mod forward;
+mod inbound;
+mod inner;
+mod intake;
+mod pending;
+mod refuse;
+mod registry;
+mod request;
+mod shutdown;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+
+pub(crate) use self::{
+    answer::{About, ReplyTo},
+    ask::{LOCAL_LINK, OnProgress, end_to_end},
+    inbound::MESSAGE_COST,
+    inner::{Inner, name},
+    request::Handler,
+};
+pub use self::{
+    ask::Ask,
+    builder::{CellBuilder, SHUTDOWN},
+    config::CellConfig,
+    error::{HandlerError, RequestError, StartError},
+    events::{CellEvent, Events},
+    filters::{Filter, Passing, Stage},
+    registry::ANY,
+    request::{Answer, Request, RequestId},
+};
+use crate::{fqcn::Fqcn, message::Message, stats::Counters, url::CellUrl};
+
+/// A member of the network. Clones are the same cell.
+///
+/// A cell ends with [`shutdown`](Self::shutdown). Dropping the last clone only cancels its tasks.
+///
+/// ```no_run
+/// # use cellnet_core::{cell::{Cell, HandlerError, Request}, message::Message, transport::mem::MemNet};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let net = MemNet::new();
+/// let server = Cell::builder("server".parse()?)
+///     .transport(net.transport())
+///     .listen("mem://hub".parse()?)
+///     .start()
+///     .await?;
+/// server.handle("greeter", "*", |request: Request| async move {
+///     Ok::<_, HandlerError>(Message::new(request.message.payload.to_bytes()))
+/// });
+/// let site = Cell::builder("site-1".parse()?).transport(net.transport()).dial("mem://hub".parse()?).start().await?;
+/// site.connected().await;
+/// let reply = site.request(server.name(), "greeter", "hello", Message::new("hi")).await?;
+/// assert!(reply.is_ok());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Cell {
+    handle: Arc<Handle>,
+}
+
+/// Ends the cell's tasks with the last clone.
+struct Handle {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.cancel();
+    }
+}
+
+impl Cell {
+    /// Begins to describe a cell.
+    pub fn builder(name: Fqcn) -> CellBuilder {
+        CellBuilder::new(name)
+    }
+
+    /// The cell's name.
+    pub fn name(&self) -> &Fqcn {
+        self.inner().me()
+    }
+
+    /// Where the cell listens, with real ports.
+    pub fn listening(&self) -> &[CellUrl] {
+        &self.inner().listening
+    }
+
+    /// The names that have a link right now.
+    pub fn neighbours(&self) -> Vec<Fqcn> {
+        self.inner().links.table.names()
+    }
+
+    /// The next hop to a target right now.
+    pub fn route(&self, target: &Fqcn) -> Option<Fqcn> {
+        self.inner().next_hop(target).map(|link| link.peer.clone())
+    }
+
+    /// Waits until every dialled URL has led to a link at least at this moment. Returns at once for a cell that dials
+    /// nobody. Cancel safe.
+    pub async fn connected(&self) {
+        for dial in &self.inner().dials {
+            let mut dial = dial.clone();
+            // The sender lives as long as the dialling, which a waiting caller keeps alive.
+            let _ = dial.wait_for(|state| state.peer.is_some()).await;
+        }
+    }
+
+    /// Waits until one dialled URL has led to a link. Returns at once for a cell that dials nobody. Cancel safe.
+    pub async fn connected_any(&self) {
+        let dials = self.inner().dials.clone();
+        if dials.is_empty() {
+            return;
+        }
+        let waits = dials.into_iter().map(|mut dial| {
+            Box::pin(async move {
+                let _ = dial.wait_for(|state| state.peer.is_some()).await;
+            })
+        });
+        futures_util::future::select_all(waits).await;
+    }
+
+    /// Why there is no link to a dialled URL, for each that has none now: the URL and the last error.
+    pub fn dial_errors(&self) -> Vec<(CellUrl, String)> {
+        let inner = self.inner();
+        let states = inner.dialled.iter().zip(&inner.dials);
+        states.filter_map(|(url, state)| Some((url.clone(), state.borrow().error.clone()?))).collect()
+    }
+
+    /// Answers requests on a channel and a topic; [`ANY`] stands for all. Replaces what was registered there.
+    ///
+    /// On channels that stream, requests come as blobs and plain ones are answered too. At most
+    /// [`CellConfig::handlers`] run at once.
+    pub fn handle<F, Fut, A>(&self, channel: &str, topic: &str, handler: F)
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<A, HandlerError>> + Send + 'static,
+        A: Into<Answer>,
+    {
+        self.inner().register(channel, topic, Handler::message(handler));
+    }
+
+    /// Stops answering on exactly this channel and topic. Handlers that run go on.
+    pub fn unhandle(&self, channel: &str, topic: &str) {
+        self.inner().unregister(channel, topic);
+    }
+
+    /// Adds a filter for a channel and a topic; [`ANY`] stands for all.
+    pub fn add_filter(
+        &self,
+        stage: Stage,
+        channel: &str,
+        topic: &str,
+        filter: impl Fn(&mut Passing<'_>) -> Result<(), Message> + Send + Sync + 'static,
+    ) {
+        self.inner().filters.add(stage, channel, topic, Arc::new(filter));
+    }
+
+    /// Looks at every request that arrives, transit included, after the filters of [`Stage::Incoming`]. `Err` sends it
+    /// back with that message as a RETURN. Replaces the interceptor there was.
+    pub fn intercept(
+        &self,
+        interceptor: impl Fn(&mut Passing<'_>) -> Result<(), Message> + Send + Sync + 'static,
+    ) {
+        self.inner().set_interceptor(Arc::new(interceptor));
+    }
+
+    /// Asks another cell. Await the result; see [`Ask`] for its options. Dropping it gives up.
+    pub fn request(
+        &self,
+        target: &Fqcn,
+        channel: impl Into<ByteString>,
+        topic: impl Into<ByteString>,
+        message: Message,
+    ) -> Ask {
+        Ask::new(self.inner().clone(), target.clone(), channel.into(), topic.into(), message)
+    }
+
+    /// Tells another cell and does not wait for an answer. `Ok` means that the next hop's queue took all of it.
+    pub async fn fire_and_forget(
+        &self,
+        target: &Fqcn,
+        channel: impl Into<ByteString>,
+        topic: impl Into<ByteString>,
+        message: Message,
+    ) -> Result<(), RequestError> {
+        self.request(target, channel, topic, message).tell().await
+    }
+
+    /// Asks several cells the same at once. One outcome for each target, in order; each counts its own time.
+    pub async fn broadcast(
+        &self,
+        targets: &[Fqcn],
+        channel: impl Into<ByteString>,
+        topic: impl Into<ByteString>,
+        message: Message,
+        timeout: Duration,
+    ) -> Vec<(Fqcn, Result<Message, RequestError>)> {
+        let messages = targets.iter().map(|target| (target.clone(), message.clone())).collect();
+        broadcast::ask_all(self.inner(), messages, &channel.into(), &topic.into(), timeout).await
+    }
+
+    /// Asks several cells different things at once, under one request id. One outcome for each, in order.
+    pub async fn multi_request(
+        &self,
+        messages: Vec<(Fqcn, Message)>,
+        channel: impl Into<ByteString>,
+        topic: impl Into<ByteString>,
+        timeout: Duration,
+    ) -> Vec<(Fqcn, Result<Message, RequestError>)> {
+        broadcast::ask_all(self.inner(), messages, &channel.into(), &topic.into(), timeout).await
+    }
+
+    /// Answers requests whose handler said [`Answer::Deferred`]: one message for one or many of them, all from
+    /// `target`. Outgoing reply filters are not asked, as in the reference.
+    pub async fn send_reply(
+        &self,
+        target: &Fqcn,
+        requests: &[RequestId],
+        message: Message,
+    ) -> Result<(), RequestError> {
+        self.inner().send_deferred(target, requests, message).await
+    }
+
+    /// Links that come and go, from now on.
+    pub fn events(&self) -> Events {
+        self.inner().events.subscribe()
+    }
+
+    /// What the cell counted.
+    pub fn counters(&self) -> &Counters {
+        &self.inner().links.counters
+    }
+
+    /// Ends the cell: takes no more connections, says bye, lets queues drain and handlers finish until `deadline`,
+    /// then ends what is left. Requests that still wait fail with [`RequestError::ShuttingDown`]. A dropped future
+    /// leaves the shutdown where it is; call it again to go on.
+    pub async fn shutdown(&self, deadline: Duration) {
+        shutdown::shutdown(self.inner(), deadline).await;
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.handle.inner
+    }
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell")
+            .field("name", self.name())
+            .field("listening", &self.listening())
+            .finish_non_exhaustive()
+    }
+}

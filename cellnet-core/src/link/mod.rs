@@ -1,0 +1,236 @@
+//! One neighbour: handshake, queues, writer, reader.
+//!
+//! A link is what two cells share while one connection lasts. Each lane of the connection has a reader task and a
+//! writer task; whoever finds the connection broken ends it for the others.
+
+mod accept;
+mod config;
+mod dial;
+mod handshake;
+mod lanes;
+mod liveness;
+mod outbox;
+mod park;
+mod reader;
+mod run;
+mod table;
+mod writer;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+pub use config::LinkConfig;
+
+pub(crate) use self::{
+    accept::{Handshakes, accept_loop},
+    dial::{DialState, dial_loop},
+    handshake::Identity,
+    lanes::Class,
+    outbox::{Outbox, Outgoing, PushError, Refused},
+    park::{Park, Parked},
+    table::Table,
+};
+use crate::{
+    fqcn::Fqcn,
+    stats::Counters,
+    transport::{Connection, ConnectionInfo, Frame, TransportError, Transports},
+    wire::hello::{Cellnet, Hello},
+};
+
+/// What a link needs from the cell above it. Nothing here waits.
+pub(crate) trait Inbox: Send + Sync + 'static {
+    /// Takes a DATA frame. What cannot go on at once is put into `park`.
+    fn deliver(&self, link: &Arc<Link>, park: &mut Park, frame: Frame);
+    /// Offers a parked message again; gives it back if there is still no room.
+    fn retry(&self, link: &Arc<Link>, room: &Arc<Notify>, parked: Parked) -> Result<(), Parked>;
+    /// Gives up on a parked message: its next hop made no progress for the patience.
+    fn expire(&self, link: &Arc<Link>, parked: Parked);
+    /// When a hop last took something, if it is still there.
+    fn hop_progress(&self, hop: &Fqcn) -> Option<Instant>;
+    /// A link can be used.
+    fn link_up(&self, link: &Arc<Link>);
+    /// A link ended; `unsent` never left its outbox.
+    fn link_down(&self, link: &Arc<Link>, unsent: Vec<Outgoing>);
+}
+
+/// What the links of one cell share.
+pub(crate) struct Links {
+    pub(crate) identity: Identity,
+    pub(crate) config: LinkConfig,
+    pub(crate) transports: Transports,
+    pub(crate) table: Table,
+    pub(crate) budgets: Budgets,
+    /// Ends listeners and dialling.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: tokio_util::task::TaskTracker,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Everything a task of a link works with.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) links: Arc<Links>,
+    pub(crate) inbox: Arc<dyn Inbox>,
+}
+
+/// Memory that the links of one cell share.
+#[derive(Debug, Clone)]
+pub(crate) struct Budgets {
+    /// Frames that have arrived in part.
+    pub(crate) frames: Arc<crate::stats::Budget>,
+    /// Frames on their way out: bulk in outboxes, and what is parked.
+    pub(crate) queues: Arc<crate::stats::Budget>,
+}
+
+/// A connection to a neighbour after its handshake.
+pub(crate) struct Link {
+    /// Unique within the process.
+    pub(crate) id: u64,
+    pub(crate) peer: Fqcn,
+    /// What the peer told of itself; `None` for a stranger.
+    pub(crate) cellnet: Option<Cellnet>,
+    pub(crate) info: ConnectionInfo,
+    pub(crate) outbox: Outbox,
+    pub(crate) opened: Instant,
+    /// Cancelled when the link is to end.
+    pub(crate) end: CancellationToken,
+    reason: Mutex<Option<Arc<LinkError>>>,
+    /// Told whenever something arrives while somebody probes.
+    heard: Notify,
+}
+
+/// Why a link ended, or never came to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer's connection ended in order.
+    #[error("peer closed the connection")]
+    Closed,
+    /// The peer stops.
+    #[error("peer said bye")]
+    Bye,
+    /// This cell stops.
+    #[error("this cell is shutting down")]
+    ShuttingDown,
+    /// The driver gave up.
+    #[error("transport failed")]
+    Transport(#[source] TransportError),
+    /// No bytes for too long.
+    #[error("peer sent nothing for {0:?}")]
+    Silent(Duration),
+    /// The peer stopped taking bytes.
+    #[error("peer took no bytes for {0:?}")]
+    Stalled(Duration),
+    /// The handshake took too long.
+    #[error("no handshake within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// The peer broke the protocol.
+    #[error("peer broke the protocol: {0}")]
+    Protocol(String),
+    /// A newer connection of the same peer took the place.
+    #[error("replaced by a newer connection of the same name")]
+    Replaced,
+    /// Another process holds the name and lives.
+    #[error("the name '{0}' is taken by another live process")]
+    NameTaken(String),
+    /// Too many handshakes at once; the oldest goes.
+    #[error("pushed out by newer handshakes, {0} at most may be unfinished")]
+    Crowded(usize),
+}
+
+impl From<TransportError> for LinkError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Closed => Self::Closed,
+            error => Self::Transport(error),
+        }
+    }
+}
+
+/// The whole chain of causes in one line, for logs and for people.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Link {
+    fn new(links: &Links, hello: &Hello, peer: Fqcn, connection: &Connection) -> Arc<Self> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            id: IDS.fetch_add(1, Relaxed),
+            peer,
+            cellnet: hello.cellnet.clone(),
+            info: connection.info.clone(),
+            outbox: Outbox::new(&links.config, connection.bulk.len(), links.budgets.queues.clone()),
+            opened: Instant::now(),
+            end: CancellationToken::new(),
+            reason: Mutex::new(None),
+            heard: Notify::new(),
+        })
+    }
+
+    /// Ends the link. The first reason stays.
+    pub(crate) fn close(&self, reason: LinkError) {
+        let mut first = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = Some(Arc::new(reason));
+        }
+        drop(first);
+        self.end.cancel();
+        self.outbox.close();
+    }
+
+    /// Notes that the peer said bye, so that the end of the connection is no surprise.
+    pub(crate) fn said_bye(&self) {
+        let mut first = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| Arc::new(LinkError::Bye));
+    }
+
+    /// Why it ended; `Closed` while nobody said.
+    pub(crate) fn reason(&self) -> Arc<LinkError> {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.clone().unwrap_or_else(|| Arc::new(LinkError::Closed))
+    }
+
+    /// How long the peer may be silent.
+    fn silence(&self, config: &LinkConfig) -> Duration {
+        if self.cellnet.is_some() { config.silence } else { config.stranger_silence }
+    }
+
+    /// Whether the peer sends anything within `patience`, asked by PING.
+    async fn answers_within(&self, patience: Duration) -> bool {
+        let before = self.info.meter.rx();
+        let heard = self.heard.notified();
+        self.outbox.ping();
+        tokio::select! {
+            () = heard => true,
+            () = self.end.cancelled() => false,
+            () = tokio::time::sleep(patience) => self.info.meter.rx() != before,
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", &self.peer)
+            .field("remote", &self.info.remote)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,475 @@
+//! What waits to be written to one neighbour: control before bulk, bounded in bytes and count.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    LinkConfig,
+    lanes::{AckKey, Class, classify},
+};
+use crate::{
+    stats::{Budget, Reservation},
+    wire::Headers,
+};
+
+/// A message that waits to be written.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    pub(crate) class: Class,
+}
+
+impl Outgoing {
+    pub(crate) fn new(headers: Headers, body: Bytes) -> Self {
+        let class = classify(&headers, body.len());
+        Self { headers, body, class }
+    }
+
+    /// What it counts in queues: the body, and a guess for headers of the usual size.
+    pub(crate) fn cost(&self) -> usize {
+        self.body.len() + HEAD_COST
+    }
+}
+
+/// Headers of the reference take some 400 bytes on the wire and twice that as values.
+const HEAD_COST: usize = 1024;
+
+/// A message that was not taken.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no room now.
+    Full(Outgoing),
+    /// The link is ending.
+    Closed(Outgoing),
+}
+
+/// Why a message that was willing to wait was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushError {
+    Full,
+    Closed,
+}
+
+/// What the writer sends before any message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Signals {
+    pub(crate) ping: bool,
+    pub(crate) pong: bool,
+}
+
+/// Queues in front of the writers of one link.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// One per writer, control first.
+    ready: Vec<Notify>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Limits {
+    messages: usize,
+    control_bytes: usize,
+    bulk_bytes: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    control: Queue,
+    /// Where in `control` an ACK waits, as a number since the beginning.
+    acks: HashMap<AckKey, u64>,
+    /// At least one; with one lane the control writer serves it too.
+    bulk: Vec<Queue>,
+    reserved: Option<Reservation>,
+    signals: Signals,
+    closed: bool,
+    /// Told as soon as there is room again.
+    waiting: Vec<Arc<Notify>>,
+    /// When the writers last took something.
+    progress: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    /// Messages taken since the beginning.
+    taken: u64,
+}
+
+impl Queue {
+    fn push(&mut self, message: Outgoing) {
+        self.bytes += message.cost();
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Outgoing> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.cost();
+        self.taken += 1;
+        Some(message)
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(config: &LinkConfig, bulk_lanes: usize, budget: Arc<Budget>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                control: Queue::default(),
+                acks: HashMap::new(),
+                bulk: (0..bulk_lanes.max(1)).map(|_| Queue::default()).collect(),
+                reserved: budget.reserve(0),
+                signals: Signals::default(),
+                closed: false,
+                waiting: Vec::new(),
+                progress: Instant::now(),
+            }),
+            ready: (0..=bulk_lanes).map(|_| Notify::new()).collect(),
+            limits: Limits {
+                messages: config.outbox_messages,
+                control_bytes: config.control_bytes,
+                bulk_bytes: config.outbox_bytes,
+            },
+        }
+    }
+
+    /// Takes a message if there is room; never waits.
+    pub(crate) fn try_push(&self, message: Outgoing) -> Result<(), Refused> {
+        self.offer(message, None)
+    }
+
+    /// [`try_push`](Self::try_push) that tells `waiter` once when it is worth trying again, if there was no room.
+    pub(crate) fn try_push_or_wake(&self, message: Outgoing, waiter: &Arc<Notify>) -> Result<(), Refused> {
+        self.offer(message, Some(waiter))
+    }
+
+    /// Takes a message as soon as there is room. Fails once the neighbour made no progress for `patience`.
+    /// A dropped future leaves nothing behind.
+    pub(crate) async fn push(&self, mut message: Outgoing, patience: Duration) -> Result<(), PushError> {
+        let room = Arc::new(Notify::new());
+        let start = Instant::now();
+        loop {
+            message = match self.try_push_or_wake(message, &room) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Closed(_)) => return Err(PushError::Closed),
+                Err(Refused::Full(message)) => message,
+            };
+            let deadline = self.progress().max(start) + patience;
+            let out_of_patience = tokio::time::timeout_at(deadline, room.notified()).await.is_err();
+            if out_of_patience && self.progress().max(start) + patience <= Instant::now() {
+                return Err(PushError::Full);
+            }
+        }
+    }
+
+    fn offer(&self, message: Outgoing, waiter: Option<&Arc<Notify>>) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed(message));
+        }
+        match state.push(message, &self.limits) {
+            Ok(queue) => {
+                drop(state);
+                // With a single lane the control writer serves the only bulk queue.
+                self.ready[queue.min(self.ready.len() - 1)].notify_one();
+                Ok(())
+            }
+            Err(message) => {
+                // What is full is not empty, so a writer comes by and wakes whoever is listed.
+                if let Some(waiter) = waiter.filter(|waiter| !state.knows(waiter)) {
+                    state.waiting.push(waiter.clone());
+                }
+                Err(Refused::Full(message))
+            }
+        }
+    }
+
+    /// When the writers last took something.
+    pub(crate) fn progress(&self) -> Instant {
+        self.state().progress
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&self) {
+        self.state().signals.ping = true;
+        self.ready[0].notify_one();
+    }
+
+    /// Gives the peer a sign of life. Several that still wait are one.
+    pub(super) fn pong(&self) {
+        self.state().signals.pong = true;
+        self.ready[0].notify_one();
+    }
+
+    /// Takes nothing more; what is in it may still be written.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.wake();
+        drop(state);
+        self.ready.iter().for_each(Notify::notify_one);
+    }
+
+    /// Whether everything was handed to the writers.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.control.messages.is_empty() && state.bulk.iter().all(|queue| queue.messages.is_empty())
+    }
+
+    /// Waits for something to write on a lane (0 is control) and moves up to a batch of it into `batch`. False when
+    /// the outbox is closed and nothing is left. Cancel safe.
+    pub(super) async fn take(&self, lane: usize, batch: &mut Vec<Outgoing>) -> Option<Signals> {
+        loop {
+            let ready = self.ready[lane].notified();
+            {
+                let mut state = self.state();
+                let single = self.ready.len() == 1;
+                let signals = if lane == 0 { std::mem::take(&mut state.signals) } else { Signals::default() };
+                state.fill(lane, single, batch);
+                if !batch.is_empty() || signals != Signals::default() {
+                    state.progress = Instant::now();
+                    if state.roomy(&self.limits) {
+                        state.wake();
+                    }
+                    return Some(signals);
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            ready.await;
+        }
+    }
+
+    /// Empties the outbox of a link that ended.
+    pub(super) fn drain(&self) -> Vec<Outgoing> {
+        let mut state = self.state();
+        state.closed = true;
+        state.acks.clear();
+        let State { control, bulk, reserved, .. } = &mut *state;
+        *reserved = None;
+        let queues = std::iter::once(control).chain(bulk);
+        let left = queues.flat_map(|queue| std::mem::take(queue).messages).collect();
+        state.wake();
+        left
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch is at most this many frames…
+const BATCH_MESSAGES: usize = 64;
+/// …or this many bytes, or one larger frame. More would only make control wait.
+const BATCH_BYTES: usize = 256 * 1024;
+
+impl State {
+    /// Puts a message into its queue and gives the number of the queue: 0 for control, or a bulk lane's plus one.
+    fn push(&mut self, message: Outgoing, limits: &Limits) -> Result<usize, Outgoing> {
+        match &message.class {
+            Class::Control => self.push_control(message, limits).map(|()| 0),
+            Class::Ack(key) => {
+                let key = key.clone();
+                self.push_ack(key, message, limits).map(|()| 0)
+            }
+            Class::Bulk(stream) => {
+                let lane = (*stream % self.bulk.len() as u64) as usize;
+                self.push_bulk(lane, message, limits).map(|()| lane + 1)
+            }
+        }
+    }
+
+    fn push_control(&mut self, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
+        if self.control.messages.len() >= limits.messages || self.control.bytes >= limits.control_bytes {
+            return Err(message);
+        }
+        self.control.push(message);
+        Ok(())
+    }
+
+    fn push_ack(&mut self, key: AckKey, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
+        let taken = self.control.taken;
+        if let Some(at) = self.acks.get(&key).and_then(|at| at.checked_sub(taken)) {
+            let at = usize::try_from(at).expect("a queue's length is a usize");
+            self.control.messages[at] = message;
+            return Ok(());
+        }
+        let at = taken + self.control.messages.len() as u64;
+        self.push_control(message, limits)?;
+        self.acks.insert(key, at);
+        Ok(())
+    }
+
+    fn push_bulk(&mut self, lane: usize, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
+        let bytes = self.bulk_bytes();
+        if bytes >= limits.bulk_bytes || self.bulk[lane].messages.len() >= limits.messages {
+            return Err(message);
+        }
+        // One message may always wait, or a budget that others use up would stop this link for good.
+        let fits = self.reserved.as_mut().is_some_and(|reserved| reserved.grow(message.cost()));
+        if !fits && bytes > 0 {
+            return Err(message);
+        }
+        self.bulk[lane].push(message);
+        Ok(())
+    }
+
+    fn bulk_bytes(&self) -> usize {
+        self.bulk.iter().map(|queue| queue.bytes).sum()
+    }
+
+    fn knows(&self, waiter: &Arc<Notify>) -> bool {
+        self.waiting.iter().any(|known| Arc::ptr_eq(known, waiter))
+    }
+
+    /// Moves up to a batch: control, then bulk.
+    fn fill(&mut self, lane: usize, single: bool, batch: &mut Vec<Outgoing>) {
+        let mut bytes = 0;
+        let mut roomy = |batch: &Vec<Outgoing>, next: Option<&Outgoing>| {
+            let Some(next) = next else { return false };
+            let fits =
+                batch.is_empty() || (batch.len() < BATCH_MESSAGES && bytes + next.cost() <= BATCH_BYTES);
+            bytes += next.cost();
+            fits
+        };
+        if lane == 0 {
+            while roomy(batch, self.control.messages.front()) {
+                let message = self.control.pop().expect("the front was looked at");
+                if let Class::Ack(key) = &message.class {
+                    self.acks.remove(key);
+                }
+                batch.push(message);
+            }
+        }
+        if lane > 0 || single {
+            let queue = &mut self.bulk[lane.saturating_sub(1)];
+            let before = queue.bytes;
+            while roomy(batch, queue.messages.front()) {
+                batch.extend(queue.pop());
+            }
+            let (freed, left) = (before - queue.bytes, queue.bytes);
+            if let Some(reserved) = &mut self.reserved {
+                // The message that waited alone may not have been counted.
+                reserved.shrink(if left == 0 && single { usize::MAX } else { freed });
+            }
+        }
+    }
+
+    /// Whether it is worth waking those who wait: half of each limit is free.
+    fn roomy(&self, limits: &Limits) -> bool {
+        let few = |queue: &Queue| queue.messages.len() <= limits.messages / 2;
+        few(&self.control)
+            && self.bulk.iter().all(few)
+            && self.control.bytes <= limits.control_bytes / 2
+            && self.bulk_bytes() <= limits.bulk_bytes / 2
+    }
+
+    fn wake(&mut self) {
+        self.waiting.drain(..).for_each(|waiter| waiter.notify_one());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::keys::{cn, sm};
+
+    fn outbox(config: &LinkConfig) -> Outbox {
+        Outbox::new(config, 0, Budget::new(64 << 20))
+    }
+
+    fn bulk(bytes: usize) -> Outgoing {
+        Outgoing { headers: Headers::new(), body: vec![0; bytes].into(), class: Class::Bulk(1) }
+    }
+
+    fn control(mark: i64) -> Outgoing {
+        Outgoing::new([("mark", mark)].into_iter().collect(), Bytes::new())
+    }
+
+    fn ack(stream: i64, offset: i64) -> Outgoing {
+        let mut headers: Headers = [(cn::CHANNEL, sm::STREAM_CHANNEL)].into_iter().collect();
+        headers.set(sm::ID, stream);
+        headers.set(sm::DATA_TYPE, 3_i64);
+        headers.set(sm::OFFSET, offset);
+        Outgoing::new(headers, Bytes::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_is_never_behind_bulk() {
+        let outbox = outbox(&LinkConfig::default());
+        for _ in 0..3 {
+            outbox.try_push(bulk(1 << 20)).unwrap();
+        }
+        outbox.try_push(control(1)).unwrap();
+        let mut batch = Vec::new();
+        outbox.take(0, &mut batch).await;
+        assert_eq!(batch[0].class, Class::Control);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_outbox_fails_fast_when_closing() {
+        let config = LinkConfig { outbox_bytes: 1, ..LinkConfig::default() };
+        let outbox = Arc::new(outbox(&config));
+        outbox.try_push(bulk(10)).unwrap();
+        assert!(matches!(outbox.try_push(bulk(10)), Err(Refused::Full(_))));
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.push(bulk(10), Duration::from_secs(3600)).await }
+        });
+        tokio::task::yield_now().await;
+        let start = Instant::now();
+        outbox.close();
+        assert_eq!(waiting.await.unwrap(), Err(PushError::Closed));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_counts_from_the_last_progress() {
+        let config = LinkConfig { outbox_bytes: 1, ..LinkConfig::default() };
+        let outbox = Arc::new(outbox(&config));
+        outbox.try_push(bulk(10)).unwrap();
+        let start = Instant::now();
+        assert_eq!(outbox.push(bulk(10), Duration::from_secs(5)).await, Err(PushError::Full));
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_acks_of_a_stream_become_one() {
+        let outbox = outbox(&LinkConfig::default());
+        for offset in 0..100 {
+            outbox.try_push(ack(1, offset)).unwrap();
+            outbox.try_push(ack(2, offset)).unwrap();
+        }
+        let mut batch = Vec::new();
+        outbox.take(0, &mut batch).await;
+        assert_eq!(batch.len(), 2);
+        assert!(batch.iter().all(|ack| ack.headers.get(sm::OFFSET).unwrap().as_i64() == Some(99)));
+        outbox.try_push(ack(1, 100)).unwrap();
+        batch.clear();
+        outbox.take(0, &mut batch).await;
+        assert_eq!(batch.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_returns_to_the_budget() {
+        let budget = Budget::new(8 << 20);
+        let outbox = Outbox::new(&LinkConfig::default(), 0, budget.clone());
+        outbox.try_push(bulk(1 << 20)).unwrap();
+        outbox.try_push(bulk(1 << 20)).unwrap();
+        assert!(budget.used() > 2 << 20);
+        let mut batch = Vec::new();
+        outbox.take(0, &mut batch).await;
+        assert_eq!(batch.len(), 1);
+        assert!(budget.used() < 2 << 20);
+        assert_eq!(outbox.drain().len(), 1);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! Reads one lane.
+
+use std::{future::pending, sync::Arc};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Host, Link, LinkError, Park,
+    liveness::{Liveness, Pulse},
+};
+use crate::{
+    transport::{Batch, Frame, FrameReceiver},
+    wire::{FrameKind, Prefix},
+};
+
+/// Reads one lane until it or the link ends. Sole owner of the receiving half. `batch` holds frames that came with
+/// the handshake. What still waits for a next hop stays in `park`.
+pub(super) async fn read_lane(
+    host: &Host,
+    link: &Arc<Link>,
+    mut rx: Box<dyn FrameReceiver>,
+    mut batch: Batch,
+    watch: bool,
+    park: &mut Park,
+) -> Result<(), LinkError> {
+    let config = &host.links.config;
+    let meter = &link.info.meter;
+    let mut liveness = Liveness::new(config.heartbeat, link.silence(config), Instant::now());
+    loop {
+        while !park.is_full()
+            && let Some(frame) = batch.pop_front()
+        {
+            take(host, link, park, frame)?;
+        }
+        let reading = batch.is_empty();
+        let room = park.room().clone();
+        tokio::select! {
+            biased;
+            () = link.end.cancelled() => return Ok(()),
+            () = room.notified(), if !park.is_empty() => park.retry(&*host.inbox, link),
+            () = deadline(park), if !park.is_empty() => park.expire(&*host.inbox, link),
+            () = sleep_until(liveness.next_check()), if watch && reading => match liveness.check(meter, Instant::now()) {
+                Pulse::Fine => {}
+                Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
+                Pulse::Ask => {}
+                Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
+            },
+            received = rx.recv(&mut batch), if reading => {
+                received?;
+                liveness.heard(meter, Instant::now());
+                link.heard.notify_waiters();
+            }
+        }
+        if !reading {
+            liveness.heard(meter, Instant::now());
+        }
+    }
+}
+
+/// Gives the parked messages of a link that ended their last chance.
+pub(super) async fn empty_park(host: &Host, link: &Arc<Link>, mut park: Park) {
+    while !park.is_empty() {
+        let room = park.room().clone();
+        tokio::select! {
+            biased;
+            () = host.links.stop.cancelled() => return,
+            () = room.notified() => park.retry(&*host.inbox, link),
+            () = deadline(&park) => park.expire(&*host.inbox, link),
+        }
+    }
+}
+
+async fn deadline(park: &Park) {
+    match park.deadline() {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+fn take(host: &Host, link: &Arc<Link>, park: &mut Park, frame: Frame) -> Result<(), LinkError> {
+    let prefix = frame.prefix().map_err(|error| LinkError::Protocol(error.to_string()))?;
+    match prefix.frame_kind() {
+        Some(FrameKind::Data) if prefix.app_id == Prefix::APP_CELL => host.inbox.deliver(link, park, frame),
+        Some(FrameKind::Ping) => link.outbox.pong(),
+        Some(FrameKind::Pong) => {}
+        // The reference closes the connection too: it takes a second HELLO for a newer connection of the same name.
+        Some(kind @ (FrameKind::Hello | FrameKind::Ready)) => {
+            return Err(LinkError::Protocol(format!("a second {kind:?} on one connection")));
+        }
+        Some(FrameKind::Data) | None => {
+            host.links.counters.dropped.add(1);
+            tracing::debug!(peer = %link.peer, kind = prefix.kind, app = prefix.app_id, "frame of no known use dropped");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Who is a neighbour right now: one link per name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use super::{Link, LinkError};
+use crate::{fqcn::Fqcn, route::Neighbours};
+
+/// The links of a cell by the names of their peers.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    links: RwLock<HashMap<Fqcn, Arc<Link>>>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Link>> {
+        self.read().get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Link>> {
+        self.read().values().cloned().collect()
+    }
+
+    pub(crate) fn names(&self) -> Vec<Fqcn> {
+        let mut names: Vec<_> = self.read().keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Takes the name for `link`. Who holds it already and lives keeps it, unless it is an older link of the same
+    /// process.
+    pub(super) async fn claim(&self, link: &Arc<Link>, probe: std::time::Duration) -> Result<(), LinkError> {
+        while let Some(holder) = self.insert_if_free(link) {
+            let same_process = match (&holder.cellnet, &link.cellnet) {
+                (Some(old), Some(new)) => old.instance == new.instance,
+                _ => false,
+            };
+            if !same_process && holder.answers_within(probe).await {
+                return Err(LinkError::NameTaken(link.peer.to_string()));
+            }
+            self.remove(&holder);
+            holder.close(LinkError::Replaced);
+        }
+        Ok(())
+    }
+
+    /// Removes a link, unless a newer one has its name.
+    pub(crate) fn remove(&self, link: &Arc<Link>) {
+        let mut links = self.write();
+        if links.get(&link.peer).is_some_and(|holder| holder.id == link.id) {
+            links.remove(&link.peer);
+        }
+    }
+
+    fn insert_if_free(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        let mut links = self.write();
+        if let Some(holder) = links.get(&link.peer).filter(|holder| !holder.end.is_cancelled()) {
+            return Some(holder.clone());
+        }
+        links.insert(link.peer.clone(), link.clone());
+        None
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Fqcn, Arc<Link>>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Fqcn, Arc<Link>>> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Neighbours for Table {
+    fn contains(&self, name: &str) -> bool {
+        self.read().contains_key(name)
+    }
+}
