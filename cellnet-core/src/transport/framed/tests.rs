@@ -18,7 +18,8 @@ fn frame(sequence: u16, head_len: usize, body_len: usize) -> Frame {
 /// A head that claims `length`.
 fn head(sequence: u16, head_len: usize, length: u32) -> Bytes {
     let mut head = BytesMut::new();
-    Prefix { length, header_len: (head_len - 16) as u16, kind: 1, sequence, ..Prefix::default() }.encode(&mut head);
+    Prefix { length, header_len: (head_len - 16) as u16, kind: 1, sequence, ..Prefix::default() }
+        .encode(&mut head);
     head.resize(head_len, 7);
     head.freeze()
 }
