@@ -133,7 +133,7 @@ class Side:
             request = Message.new_request(args.topic, common.payload(args.payload, args.size, number))
             began = time.monotonic()
             error = self.check(request, number) if self.post(request) else f"message {number} was not taken"
-            self.tally.add(error, time.monotonic() - began)
+            self.tally.add(error, began)
         return 0 if self.tally.ok == args.count else 1
 
     def check(self, request, number):
@@ -154,7 +154,7 @@ class Side:
             if message and message.msg_type == Message.REQUEST:
                 began = time.monotonic()
                 taken = self.post(Message.new_reply(message.topic, message.data, message.msg_id))
-                self.tally.add("" if taken else "an answer was not taken", time.monotonic() - began)
+                self.tally.add("" if taken else "an answer was not taken", began)
         return 1 if self.tally.bad or "_PEER_GONE_" in self.ended else 0
 
     def leave(self):

@@ -98,10 +98,9 @@ def listening_url(core, url, timeout):
     while time.monotonic() < deadline and not STOP.is_set():
         for connector in list(core.communicator.conn_manager.connectors.values()):
             server = getattr(connector.driver, "server", None)
-            if parts.scheme == "tcp" and server is not None:
-                port = server.server_address[1]
-                if parts.port in (0, port):
-                    return parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
+            asked = int(connector.params.get("port") or 0)
+            if parts.scheme == "tcp" and server is not None and asked == parts.port:
+                return parts._replace(netloc=f"{parts.hostname}:{server.server_address[1]}").geturl()
         if parts.scheme != "tcp" and is_listening(parts.port):
             return url
         time.sleep(0.01)
@@ -310,18 +309,20 @@ class Tally:
 
     def __init__(self):
         self.ok, self.bad, self.error, self.codes, self.times = 0, 0, "", {}, []
-        self.lock, self.began, self.cpu = threading.Lock(), time.monotonic(), time.process_time()
+        self.lock, self.began, self.cpu = threading.Lock(), None, time.process_time()
 
-    def add(self, error, seconds, code=None):
+    def add(self, error, began, code=None):
+        """One operation that began then and ended now."""
         with self.lock:
+            self.ended = time.monotonic()
+            self.began = min(began, self.began or began)
             if error:
                 self.bad, self.error = self.bad + 1, error
             else:
                 self.ok += 1
             if code is not None:
                 self.codes[code] = self.codes.get(code, 0) + 1
-            self.times.append(seconds)
-            self.ended = time.monotonic()
+            self.times.append(self.ended - began)
 
     def result(self, size=0, **more):
         fields = {"ok": self.ok, "bad": self.bad, "error": self.error, "return_codes": self.codes, "rss_mb": rss_mb()}
