@@ -132,14 +132,14 @@ class Side:
                 break
             request = Message.new_request(args.topic, common.payload(args.payload, args.size, number))
             began = time.monotonic()
-            error = self.check(request, number) if self.post(request) else f"message {number} was not taken"
-            self.tally.add(error, began)
+            reply = self.next(args.timeout) if self.post(request) else None
+            ended = time.monotonic()
+            self.tally.add(self.check(request, reply, number), began, ended)
         return 0 if self.tally.ok == args.count else 1
 
-    def check(self, request, number):
-        reply = self.next(self.args.timeout)
+    def check(self, request, reply, number):
         if reply is None:
-            return f"no answer to message {number}"
+            return f"message {number} was not taken or not answered"
         if (reply.msg_type, reply.topic, reply.req_id) != ("REP", request.topic, request.msg_id):
             return f"not the answer to message {number}: {reply.msg_type} {reply.topic} {reply.req_id}"
         expected = common.payload(self.args.payload, self.args.size, number)
@@ -154,7 +154,7 @@ class Side:
             if message and message.msg_type == Message.REQUEST:
                 began = time.monotonic()
                 taken = self.post(Message.new_reply(message.topic, message.data, message.msg_id))
-                self.tally.add("" if taken else "an answer was not taken", began)
+                self.tally.add("" if taken else "an answer was not taken", began, time.monotonic())
         return 1 if self.tally.bad or "_PEER_GONE_" in self.ended else 0
 
     def leave(self):

@@ -78,11 +78,12 @@ def send(cell, args, number, tally):
                 error = f"return code {code}: {reply.get_header(Key.ERROR)}"
     except Exception as e:
         error = repr(e)
+    ended = time.monotonic()
     if not error and code == "ok" and args.topic == "echo":
         expected = common.payload(args.payload, args.size, number)
         if not common.same(reply.payload, expected):
             error = f"reply {number} differs: {common.describe(reply.payload)}"
-    tally.add(error, began, code)
+    tally.add(error, began, ended, code)
 
 
 if __name__ == "__main__":

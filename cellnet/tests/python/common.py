@@ -311,10 +311,9 @@ class Tally:
         self.ok, self.bad, self.error, self.codes, self.times = 0, 0, "", {}, []
         self.lock, self.began, self.cpu = threading.Lock(), None, time.process_time()
 
-    def add(self, error, began, code=None):
-        """One operation that began then and ended now."""
+    def add(self, error, began, ended, code=None):
         with self.lock:
-            self.ended = time.monotonic()
+            self.ended = ended
             self.began = min(began, self.began or began)
             if error:
                 self.bad, self.error = self.bad + 1, error
@@ -322,7 +321,7 @@ class Tally:
                 self.ok += 1
             if code is not None:
                 self.codes[code] = self.codes.get(code, 0) + 1
-            self.times.append(self.ended - began)
+            self.times.append(ended - began)
 
     def result(self, size=0, **more):
         fields = {"ok": self.ok, "bad": self.bad, "error": self.error, "return_codes": self.codes, "rss_mb": rss_mb()}
