@@ -257,6 +257,16 @@ impl Inner {
         self.start(link_id, Job { run, cost });
     }
 
+    /// Takes an answer that this cell made to a message of its own which came back to it.
+    pub(super) fn receive_own(self: &Arc<Self>, link: &Arc<Link>, headers: Headers, body: Bytes) {
+        match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
+            Some(MessageKind::Reply) => self.receive_reply(&headers, body),
+            Some(MessageKind::Return) => self.receive_return(headers, body),
+            // Answers to streams never find the intake full: only fire-and-forget requests are given back.
+            _ => drop(self.streams.deliver(self, link, &Arc::default(), headers, body)),
+        }
+    }
+
     fn receive_reply(&self, headers: &Headers, body: Bytes) {
         let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
         else {

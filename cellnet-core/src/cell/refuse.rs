@@ -101,7 +101,7 @@ impl Inner {
 
     /// Answers a request from within a reader: with a reply if it was for this cell, else with a RETURN.
     pub(super) fn answer_now(
-        &self,
+        self: &Arc<Self>,
         headers: &Headers,
         origin: &Fqcn,
         via: &Arc<Link>,
@@ -163,7 +163,10 @@ impl Inner {
     }
 
     /// Sends by the link a message came from, or by name if that is gone. Readers call this, so it does not wait.
-    fn tell(&self, target: &Fqcn, via: &Arc<Link>, headers: Headers, body: Bytes) {
+    fn tell(self: &Arc<Self>, target: &Fqcn, via: &Arc<Link>, headers: Headers, body: Bytes) {
+        if target == self.me() {
+            return self.receive_own(via, headers, body);
+        }
         let link = if via.end.is_cancelled() { self.next_hop(target) } else { Some(via.clone()) };
         let sent = link.map(|link| self.send_now(&link, headers, body));
         if !matches!(sent, Some(Ok(()))) {
