@@ -30,5 +30,5 @@ mod with_bulk_lanes {
 
 #[tokio::test]
 async fn partial_writes_of_every_size() {
-    conformance::partial_writes_of_every_size().await;
+    conformance::check(conformance::partial_writes_of_every_size()).await;
 }
