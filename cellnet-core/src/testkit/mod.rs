@@ -1,1 +1,3 @@
 //! What the tests of drivers, cells and pipes share.
+
+pub mod conformance;

@@ -1,0 +1,19 @@
+//! The suite of all drivers on loopback TCP.
+
+use cellnet_core::testkit::conformance::{self, RawWriter, Rig};
+use cellnet_tcp::Tcp;
+use tokio::net::TcpStream;
+
+fn rig() -> Rig {
+    // Bound and given back: nobody listens there now.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let rig =
+        Rig::new(Tcp::new(), "tcp://127.0.0.1:0", &format!("tcp://{free}")).with_raw(|url| async move {
+            let stream = TcpStream::connect((url.host(), url.port().unwrap())).await?;
+            Ok(Box::new(stream) as RawWriter)
+        });
+    let v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    if v6 { rig.with_v6("tcp://[::1]:0") } else { rig }
+}
+
+conformance::suite!(rig());
