@@ -1,1 +1,0 @@
-//! `mem://`: connections inside one process, with faults on demand.
