@@ -264,12 +264,18 @@ impl Incoming {
                 arrival.complete(request, body);
                 inner.streams.end_watch(request);
             }
-            None => self.hand_over(arrival, body),
+            None => {
+                if !self.hand_over(arrival, body) {
+                    // The first timer may have seen the end of the stream already.
+                    inner.tasks.spawn(super::watchdog::watch_over(inner.clone(), self.clone()));
+                }
+            }
         }
     }
 
-    /// Gives a whole blob to its handler now, or lets the timer try again.
-    fn hand_over(&self, mut arrival: Arrival<'_>, body: Bytes) {
+    /// Gives a whole blob to its handler or answers that none is free. False if it has to wait, as nobody waits for an
+    /// answer; the timer then tries again.
+    fn hand_over(&self, mut arrival: Arrival<'_>, body: Bytes) -> bool {
         // From here on it matters only that the sender is done.
         arrival.chunk.kind = ChunkKind::Final;
         if arrival.inner.intake.has_room(arrival.link.id, MESSAGE_COST, &self.wake) {
@@ -280,8 +286,9 @@ impl Incoming {
             let mut state = self.state();
             state.first = Some((arrival.chunk, arrival.headers));
             state.waiting = Some(body);
-            self.wake.notify_one();
+            return false;
         }
+        true
     }
 
     /// Offers a blob that waits to its handler again, or gives it up.
@@ -291,7 +298,11 @@ impl Incoming {
         let link = state.link.clone();
         drop(state);
         let arrival = Arrival { inner, link: &link, origin: self.origin.clone(), chunk, headers };
-        if give_up { arrival.overloaded() } else { self.hand_over(arrival, body) }
+        if give_up {
+            arrival.overloaded();
+        } else {
+            self.hand_over(arrival, body);
+        }
     }
 
     /// Tells the sender how much was used.
