@@ -8,7 +8,7 @@ use cellnet_core::cell::RequestError;
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::{MemoryPipe, PipeExport, Side};
+use crate::{MemoryPipe, OpenError, PipeExport, Side};
 
 /// A pipe whose acknowledgements, messages or heartbeats get lost.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Lossy {
 
 #[async_trait]
 impl Pipe for Lossy {
-    async fn open(&self, name: &str) -> Result<(), PipeError> {
+    async fn open(&self, name: &str) -> Result<(), OpenError> {
         self.inner.open(name).await
     }
 
@@ -231,7 +231,7 @@ async fn stop_does_not_notify_the_peer_and_leaves_the_pipe_open() {
     assert_eq!(left.sent.load(Relaxed), 0);
     assert_eq!(handler.next().await, None);
     let refused = handler.send_to_peer(&message("a"), None, None).await;
-    assert!(matches!(refused, Err(PipeError::Stopped)));
+    assert!(matches!(refused, Err(SendError::Stopped)));
     assert!(right.send(&message("b"), Some(SECOND)).await.unwrap().is_taken());
     assert_eq!(left.receive(None).await.unwrap().unwrap().msg_id, "b");
 }
@@ -268,7 +268,7 @@ async fn an_abort_signal_ends_a_send_at_once() {
         sleep(100 * SECOND).await;
         abort.cancel();
     });
-    assert!(matches!(outcome, Err(PipeError::Aborted)));
+    assert!(matches!(outcome, Err(SendError::Aborted)));
     assert_eq!(began.elapsed(), 100 * SECOND);
     assert_eq!(left.released.load(Relaxed), 1);
 }
@@ -284,7 +284,7 @@ async fn stopping_ends_a_send_that_would_be_resent_for_ever() {
         sleep(20 * SECOND).await;
         handler.stop().await;
     });
-    assert!(matches!(outcome, Err(PipeError::Stopped)));
+    assert!(matches!(outcome, Err(SendError::Stopped)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,7 +297,7 @@ async fn a_pipe_that_breaks_is_a_peer_that_is_gone() {
     assert!(matches!(gone, Some(PipeEvent::PeerGone(_))));
     assert_eq!(began.elapsed(), Duration::ZERO);
     let refused = reader.send_to_peer(&message("a"), None, None).await;
-    assert!(matches!(refused, Err(PipeError::NotOpen)));
+    assert!(matches!(refused, Err(SendError::Pipe(PipeError::NotOpen))));
 }
 
 #[tokio::test(start_paused = true)]
