@@ -2,8 +2,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
+
+use tokio::sync::Notify;
 
 /// Bytes that a connection has moved, counted by its driver on every read and write.
 ///
@@ -42,17 +47,51 @@ impl Meter {
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
+    /// How often something was given back.
+    releases: AtomicU64,
+    released: Notify,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+        Arc::new(Self {
+            limit,
+            used: AtomicUsize::new(0),
+            releases: AtomicU64::new(0),
+            released: Notify::new(),
+        })
     }
 
     /// Takes `bytes` if they are left. They return when the reservation is dropped.
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.take(bytes).then(|| Reservation { budget: self.clone(), bytes })
+    }
+
+    /// How often something was given back; to be read before a reservation is tried, for
+    /// [`released_since`](Self::released_since).
+    pub fn releases(&self) -> u64 {
+        self.releases.load(SeqCst)
+    }
+
+    /// Waits until something was given back after [`releases`](Self::releases) gave `seen`. Cancel safe.
+    pub async fn released_since(&self, seen: u64) {
+        loop {
+            let mut released = std::pin::pin!(self.released.notified());
+            released.as_mut().enable();
+            if self.releases() != seen {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.used.fetch_sub(bytes, Relaxed);
+            self.releases.fetch_add(1, SeqCst);
+            self.released.notify_waiters();
+        }
     }
 
     /// Bytes reserved now.
@@ -98,7 +137,7 @@ impl Reservation {
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.budget.used.fetch_sub(bytes, Relaxed);
+        self.budget.release(bytes);
     }
 }
 

@@ -19,7 +19,16 @@ fn rig() -> Rig {
 
 conformance::suite!(rig(), start_paused = true);
 
+mod with_bulk_lanes {
+    use super::*;
+
+    conformance::suite!(
+        Rig::new(MemNet::new().with_bulk_lanes(3), "mem://here", "mem://nobody"),
+        start_paused = true
+    );
+}
+
 #[tokio::test]
 async fn partial_writes_of_every_size() {
-    conformance::partial_writes_of_every_size().await;
+    conformance::check(conformance::partial_writes_of_every_size()).await;
 }

@@ -2,13 +2,16 @@
 
 use cellnet_core::testkit::conformance::{self, RawWriter, Rig};
 use cellnet_tcp::Tcp;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 fn rig() -> Rig {
-    // Bound and given back: nobody listens there now.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    // Bound until the process ends, so that nobody can listen there.
+    let unused = TcpSocket::new_v4().unwrap();
+    unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = unused.local_addr().unwrap();
+    std::mem::forget(unused);
     let rig =
-        Rig::new(Tcp::new(), "tcp://127.0.0.1:0", &format!("tcp://{free}")).with_raw(|url| async move {
+        Rig::new(Tcp::new(), "tcp://127.0.0.1:0", &format!("tcp://{nobody}")).with_raw(|url| async move {
             let stream = TcpStream::connect((url.host(), url.port().unwrap())).await?;
             Ok(Box::new(stream) as RawWriter)
         });

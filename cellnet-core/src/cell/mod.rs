@@ -52,14 +52,14 @@ use crate::{fqcn::Fqcn, message::Message, stats::Counters, url::CellUrl};
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let net = MemNet::new();
 /// let server = Cell::builder("server".parse()?)
-///     .transport(net.transport())
+///     .transport(net.host("server"))
 ///     .listen("mem://hub".parse()?)
 ///     .start()
 ///     .await?;
 /// server.handle("greeter", "*", |request: Request| async move {
 ///     Ok::<_, HandlerError>(Message::new(request.message.payload.to_bytes()))
 /// });
-/// let site = Cell::builder("site-1".parse()?).transport(net.transport()).dial("mem://hub".parse()?).start().await?;
+/// let site = Cell::builder("site-1".parse()?).transport(net.host("site-1")).dial("mem://hub".parse()?).start().await?;
 /// site.connected().await;
 /// let reply = site.request(server.name(), "greeter", "hello", Message::new("hi")).await?;
 /// assert!(reply.is_ok());

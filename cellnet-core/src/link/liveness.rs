@@ -30,8 +30,15 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn new(heartbeat: Duration, silence: Duration, now: Instant) -> Self {
-        Self { heartbeat, silence, seen: 0, heard: now, asked: None, next: now + heartbeat.min(silence) }
+    pub(super) fn new(heartbeat: Duration, silence: Duration, meter: &Meter, now: Instant) -> Self {
+        Self {
+            heartbeat,
+            silence,
+            seen: meter.rx(),
+            heard: now,
+            asked: None,
+            next: now + heartbeat.min(silence),
+        }
     }
 
     /// Something came, or the clock stood still until now because we did not read.
@@ -100,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_peer_is_asked_twice_and_gone_at_the_deadline() {
         let (meter, start) = (Meter::default(), Instant::now());
-        let mut liveness = Liveness::new(HEARTBEAT, SILENCE, start);
+        let mut liveness = Liveness::new(HEARTBEAT, SILENCE, &meter, start);
         let mut story = Vec::new();
         loop {
             tokio::time::sleep_until(liveness.next_check()).await;
@@ -116,7 +123,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_of_a_long_frame_are_a_sign_of_life() {
         let (meter, start) = (Meter::default(), Instant::now());
-        let mut liveness = Liveness::new(HEARTBEAT, SILENCE, start);
+        let mut liveness = Liveness::new(HEARTBEAT, SILENCE, &meter, start);
         while start.elapsed() < Duration::from_secs(300) {
             meter.add_rx(1);
             tokio::time::sleep_until(liveness.next_check()).await;

@@ -9,7 +9,8 @@ use super::{
     liveness::{Liveness, Pulse},
 };
 use crate::{
-    transport::{Batch, Frame, FrameReceiver},
+    stats::Budget,
+    transport::{Batch, Frame, FrameReceiver, TransportError},
     wire::{FrameKind, Prefix},
 };
 
@@ -25,14 +26,17 @@ pub(super) async fn read_lane(
 ) -> Result<(), LinkError> {
     let config = &host.links.config;
     let meter = &link.info.meter;
-    let mut liveness = Liveness::new(config.heartbeat, link.silence(config), Instant::now());
+    let memory = &host.links.budgets.frames;
+    let mut starved: Option<Starved> = None;
+    let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
         {
             take(host, link, park, frame)?;
         }
-        let reading = batch.is_empty();
+        let reading = batch.is_empty() && starved.is_none();
+        let releases = memory.releases();
         let room = park.room().clone();
         tokio::select! {
             biased;
@@ -45,11 +49,22 @@ pub(super) async fn read_lane(
                 Pulse::Ask => {}
                 Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
             },
-            received = rx.recv(&mut batch), if reading => {
-                received?;
-                liveness.heard(meter, Instant::now());
-                link.heard.notify_waiters();
+            fed = feed(memory, starved), if starved.is_some() => {
+                fed?;
+                starved = None;
             }
+            received = rx.recv(&mut batch), if reading => match received {
+                // The half-read frame waits in the driver for other frames to finish.
+                Err(TransportError::OverBudget(frame)) => {
+                    let deadline = Instant::now() + config.patience;
+                    starved = Some(Starved { releases, deadline, frame });
+                }
+                received => {
+                    received?;
+                    liveness.heard(meter, Instant::now());
+                    link.heard.notify_waiters();
+                }
+            },
         }
         if !reading {
             liveness.heard(meter, Instant::now());
@@ -67,6 +82,24 @@ pub(super) async fn empty_park(host: &Host, link: &Arc<Link>, mut park: Park) {
             () = room.notified() => park.retry(&*host.inbox, link),
             () = deadline(&park) => park.expire(&*host.inbox, link),
         }
+    }
+}
+
+/// A reader that found no memory for the frame it is in.
+#[derive(Debug, Clone, Copy)]
+struct Starved {
+    /// Of the budget, before it was asked.
+    releases: u64,
+    deadline: Instant,
+    frame: usize,
+}
+
+/// Waits for memory. Frames that make no progress do not hold it for ever: their peers fall silent.
+async fn feed(memory: &Budget, starved: Option<Starved>) -> Result<(), LinkError> {
+    let Some(Starved { releases, deadline, frame }) = starved else { return pending().await };
+    match tokio::time::timeout_at(deadline, memory.released_since(releases)).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(TransportError::OverBudget(frame).into()),
     }
 }
 

@@ -89,7 +89,7 @@ impl Transfer {
         message.headers.set(name(cn::OPTIONAL), optional);
         message.headers.remove(cn::REQ_ID);
         let size = message.payload.len();
-        let worth_it = on_progress.is_some() || size > inner.config.stream.chunk_size;
+        let worth_it = on_progress.is_some() || size > SMALL;
         let watch = worth_it.then(|| Arc::new(Watch::new(size as u64, on_progress)));
         let request_id = id.map(|id| ByteString::from(id.to_string()));
         let blob = Blob { target, channel, topic, request_id, message };
@@ -97,17 +97,20 @@ impl Transfer {
     }
 
     fn clock(&self) -> Clock {
-        let now = Instant::now();
-        Clock {
+        let (now, written) = (Instant::now(), self.link.info.meter.tx());
+        let mut clock = Clock {
             timeout: self.timeout,
             moved: now,
-            deadline: later(now, self.timeout),
+            looked: now,
+            deadline: now,
             watch: self.watch.clone(),
             link: self.link.clone(),
-            wire: self.link.info.meter.tx(),
-            sent: (0, self.link.info.meter.tx()),
+            wire: written,
+            sent: (0, written),
             backlog: (self.inner.config.link.outbox_bytes + self.inner.config.stream.chunk_size) as u64,
-        }
+        };
+        clock.set_deadline(now);
+        clock
     }
 
     async fn send(self) -> Result<(), RequestError> {
@@ -119,23 +122,29 @@ impl Transfer {
 struct Clock {
     timeout: Duration,
     moved: Instant,
+    looked: Instant,
+    /// When to look again.
     deadline: Instant,
     watch: Option<Arc<Watch>>,
     link: Arc<Link>,
-    /// Bytes that the link had written when it was last looked at.
+    /// Bytes that the link had written when it last showed that it moves.
     wire: u64,
-    /// Bytes of the stream that were in the outbox, and what the link had written when that changed.
+    /// Bytes of the request that were in the outbox, and what the link had written when that changed.
     sent: (u64, u64),
     /// Bytes that the link may write before the last of the outbox is out.
     backlog: u64,
 }
 
-/// Less than this from one look to the next is signs of life, not data.
+/// Less than this is signs of life, not data.
 const DATA: u64 = 4096;
+
+/// A link that drains is looked at so often within the timeout.
+const LOOKS: u32 = 8;
 
 impl Clock {
     fn touch(&mut self) {
         self.moved = Instant::now();
+        self.set_deadline(self.moved);
     }
 
     /// Moves the deadline if anything has moved, else fails.
@@ -145,27 +154,46 @@ impl Clock {
             self.moved = self.moved.max(watch.moved());
         }
         if self.drains() {
-            self.moved = now;
+            // At some time since the last look; the earliest, so that no timeout is late.
+            self.moved = self.moved.max(self.looked);
         }
-        self.deadline = later(self.moved, self.timeout);
-        if self.deadline <= now { Err(RequestError::Timeout(self.timeout)) } else { Ok(()) }
+        self.looked = now;
+        self.set_deadline(now);
+        if later(self.moved, self.timeout) <= now { Err(RequestError::Timeout(self.timeout)) } else { Ok(()) }
     }
 
-    /// Whether the link writes what may be our bytes: on a slow one a full outbox takes longer than any timeout.
+    fn set_deadline(&mut self, now: Instant) {
+        let end = later(self.moved, self.timeout);
+        self.deadline = if self.may_drain() { end.min(later(now, self.timeout / LOOKS)) } else { end };
+    }
+
+    /// Whether the link may still write bytes of the request: on a slow one a full outbox takes longer than any
+    /// timeout.
+    fn may_drain(&self) -> bool {
+        self.watch.is_some() && self.link.info.meter.tx().saturating_sub(self.sent.1) < self.backlog
+    }
+
+    /// Whether it did.
     fn drains(&mut self) -> bool {
-        let (written, sent) =
-            (self.link.info.meter.tx(), self.watch.as_ref().map_or(0, |watch| watch.bytes_sent()));
+        let Some(watch) = &self.watch else { return false };
+        let (written, sent) = (self.link.info.meter.tx(), watch.bytes_sent());
         if sent > self.sent.0 {
             self.sent = (sent, written);
         }
-        let moved = written.saturating_sub(std::mem::replace(&mut self.wire, written)) >= DATA;
-        self.watch.is_some() && moved && written.saturating_sub(self.sent.1) < self.backlog
+        let moved = written.saturating_sub(self.wire) >= DATA && self.may_drain();
+        if moved {
+            self.wire = written;
+        }
+        moved
     }
 }
 
 fn later(from: Instant, timeout: Duration) -> Instant {
     from.checked_add(timeout).unwrap_or_else(|| from + FOREVER)
 }
+
+/// What is larger may take its time on a slow link.
+const SMALL: usize = 64 * 1024;
 
 /// A timeout too long for a clock.
 const FOREVER: Duration = Duration::from_secs(86_400 * 365 * 30);

@@ -71,6 +71,32 @@ pub async fn a_peer_that_does_not_read_stops_only_its_own_lane(rig: Rig) {
     sending.await.expect("the sender ends");
 }
 
+/// A bulk lane that nobody reads stops neither control nor the other bulk lanes, where the driver has such lanes.
+pub async fn a_full_bulk_lane_does_not_stop_the_others(rig: Rig) {
+    let mut listener = rig.listen().await;
+    let (mut here, mut there) = rig.pair(&mut listener).await;
+    assert_eq!(here.bulk.len(), there.bulk.len(), "both ends have the same lanes");
+    let (Some(mut full), Some(mut unread)) = (here.bulk.pop(), there.bulk.pop()) else { return };
+    unread.rx.set_max_frame(MAX_FRAME);
+    let sent: Vec<Frame> = (0..32).map(|i| frame(i, 0, 1 << 20)).collect();
+    let expected = sent.clone();
+    let sending = tokio::spawn(async move {
+        send_all(&mut full.tx, &sent).await;
+        full
+    });
+    let others = here.bulk.iter_mut().chain([&mut here.control]);
+    for (one, other) in others.zip(there.bulk.iter_mut().chain([&mut there.control])) {
+        for i in 0..50 {
+            let frames = [frame(i, 2, 100)];
+            send_all(&mut one.tx, &frames).await;
+            assert_same(&recv_count(&mut other.rx, 1).await, &frames);
+        }
+    }
+    assert!(!sending.is_finished(), "32 MiB went to a lane that nobody reads");
+    assert_same(&recv_count(&mut unread.rx, expected.len()).await, &expected);
+    sending.await.expect("the sender ends");
+}
+
 /// A peer that vanishes ends the lane with an error or the end, for reads and for writes.
 pub async fn an_abrupt_end_is_noticed(rig: Rig) {
     let mut listener = rig.listen().await;

@@ -142,6 +142,7 @@ macro_rules! conformance_suite {
             cancelled_recv_loses_nothing
             cancelled_flush_loses_nothing
             a_peer_that_does_not_read_stops_only_its_own_lane
+            a_full_bulk_lane_does_not_stop_the_others
             an_abrupt_end_is_noticed
             oversize_frames_arrive_truncated_and_the_lane_lives
             a_frame_is_found_wherever_reads_split_it

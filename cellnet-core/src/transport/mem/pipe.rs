@@ -5,13 +5,14 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::poll_proceed,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -85,8 +86,14 @@ impl Pipe {
 
 impl State {
     fn wake_both(&mut self) {
-        self.reader.take().map(Waker::wake);
-        self.writer.take().map(Waker::wake);
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+    }
+}
+
+fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
     }
 }
 
@@ -105,6 +112,8 @@ impl AsyncRead for MemReader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // A pipe that is always ready must not keep the runtime from other tasks.
+        let budget = ready!(poll_proceed(cx));
         let arrival = {
             let mut state = this.pipe.state();
             state.reader = Some(cx.waker().clone());
@@ -120,6 +129,7 @@ impl AsyncRead for MemReader {
                 Some((arrival, _)) if *arrival > Instant::now() => *arrival,
                 Some(_) => {
                     state.read(buf);
+                    budget.made_progress();
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -152,7 +162,7 @@ impl State {
                 self.flying.pop_front();
             }
         }
-        self.writer.take().map(Waker::wake);
+        wake(&mut self.writer);
     }
 }
 
@@ -178,6 +188,7 @@ impl AsyncWrite for MemWriter {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let budget = ready!(poll_proceed(cx));
         let mut state = self.0.state();
         state.writer = Some(cx.waker().clone());
         let Conditions { capacity, latency, parted, frozen } = state.conditions;
@@ -200,8 +211,9 @@ impl AsyncWrite for MemWriter {
         if room > 0 {
             state.bytes += room;
             state.flying.push_back((Instant::now() + latency, written.into()));
-            state.reader.take().map(Waker::wake);
+            wake(&mut state.reader);
         }
+        budget.made_progress();
         Poll::Ready(Ok(room))
     }
 
@@ -223,7 +235,7 @@ impl MemWriter {
     fn end(&self) {
         let mut state = self.0.state();
         state.ended = true;
-        state.reader.take().map(Waker::wake);
+        wake(&mut state.reader);
     }
 }
 

@@ -1,0 +1,327 @@
+//! What a listening cell does with odd and hostile bytes, written raw over `mem://`.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cellnet_core::{
+    cell::{Cell, CellEvent},
+    testkit::sim::{Sim, echo, fqcn},
+    transport::{
+        Batch, ConnectionInfo, FrameReceiver, TransportError,
+        framed::FramedReceiver,
+        mem::{MemReader, MemWriter},
+    },
+    wire::{Frame, FrameKind, Headers, PREFIX_LEN, Prefix, Value, hello::Hello, keys::cn},
+};
+use serde_json::Value as Json;
+use tokio::{io::AsyncWriteExt, time::Instant};
+
+/// One end of a connection, without any manners.
+struct Raw {
+    rx: FramedReceiver<MemReader>,
+    tx: MemWriter,
+    batch: Batch,
+}
+
+impl Raw {
+    async fn connect(sim: &Sim) -> Self {
+        let (rx, tx) = sim.net.connect_raw(&"mem://server".parse().unwrap()).await.unwrap();
+        let info = ConnectionInfo::new("raw", "server");
+        let mut rx = FramedReceiver::new(rx, &info, cellnet_core::stats::Budget::new(64 << 20));
+        rx.set_max_frame(64 << 20);
+        Self { rx, tx, batch: Batch::new() }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        // The other side may have closed already, which the next read shows.
+        let _ = self.tx.write_all(bytes).await;
+    }
+
+    async fn frame(&mut self, kind: FrameKind, app_id: u16, headers: &Headers, payload: &[u8]) {
+        let mut bytes = BytesMut::new();
+        if !headers.is_empty() {
+            headers.encode(&mut bytes).unwrap();
+        }
+        let header_len = bytes.len();
+        bytes.extend_from_slice(payload);
+        let length = (PREFIX_LEN + bytes.len()) as u32;
+        let mut frame = BytesMut::new();
+        let kind = kind.code();
+        Prefix { length, header_len: header_len as u16, kind, app_id, ..Prefix::default() }
+            .encode(&mut frame);
+        frame.extend_from_slice(&bytes);
+        self.write(&frame).await;
+    }
+
+    async fn hello(&mut self, name: &str) {
+        let hello = Hello { name: name.into(), cellnet: None, timestamp: 1.0 };
+        self.frame(FrameKind::Hello, 0, &Headers::new(), &hello.encode()).await;
+        assert_eq!(self.next_kind().await, Some(FrameKind::Ready));
+    }
+
+    /// The next frame, or nothing once the connection is closed.
+    async fn next(&mut self) -> Option<Frame> {
+        while self.batch.is_empty() {
+            match self.rx.recv(&mut self.batch).await {
+                Ok(()) => {}
+                Err(TransportError::Closed | TransportError::Io { .. }) => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.batch.pop_front()
+    }
+
+    async fn next_kind(&mut self) -> Option<FrameKind> {
+        self.next().await.map(|frame| frame.prefix().unwrap().frame_kind().unwrap())
+    }
+
+    async fn request(&mut self, origin: &str, body: &[u8], change: impl FnOnce(&mut Headers)) {
+        let mut headers: Headers = [
+            (cn::MSG_TYPE, "req"),
+            (cn::ORIGIN, origin),
+            (cn::DESTINATION, "server"),
+            (cn::CHANNEL, "task"),
+            (cn::TOPIC, "echo"),
+            (cn::REQ_ID, "5a8a1c5e-43f0-4c83-8f0e-0a4a4b1cbb57"),
+            (cn::PAYLOAD_ENCODING, "bytes"),
+        ]
+        .into_iter()
+        .collect();
+        headers.set(cn::REPLY_EXPECTED, true);
+        change(&mut headers);
+        self.frame(FrameKind::Data, Prefix::APP_CELL, &headers, body).await;
+    }
+
+    /// The return code of the next message.
+    async fn reply(&mut self) -> Option<String> {
+        loop {
+            let frame = self.next().await?;
+            if frame.prefix().unwrap().frame_kind() == Some(FrameKind::Data) {
+                let headers = Headers::decode(&frame.head().slice(PREFIX_LEN..)).unwrap();
+                return headers.text(cn::RETURN_CODE).map(ToString::to_string);
+            }
+        }
+    }
+
+    /// Whether a request still gets its reply.
+    async fn is_alive(&mut self, origin: &str) -> bool {
+        self.request(origin, b"x", |_| {}).await;
+        self.reply().await.as_deref() == Some("ok")
+    }
+}
+
+async fn server(sim: &Sim) -> Cell {
+    let server = sim.cell("server", &[]).await;
+    server.handle("task", "*", echo);
+    server
+}
+
+fn odd_inputs() -> Vec<(String, Vec<u8>)> {
+    let data: Json = serde_json::from_str(include_str!("data/wire.json")).unwrap();
+    let hex = |text: &str| {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let cases = data["odd"].as_array().unwrap().iter();
+    cases
+        .map(|case| (case["name"].as_str().unwrap().to_owned(), hex(case["hex"].as_str().unwrap())))
+        .collect()
+}
+
+/// The observed inputs of the reference. Where it says READY to a name that it then ignores, the connection is closed
+/// here instead, and a name that is none is refused.
+#[tokio::test(start_paused = true)]
+async fn odd_input_ends_as_in_the_reference_or_better() {
+    for (name, bytes) in odd_inputs() {
+        let sim = Sim::new();
+        let _server = server(&sim).await;
+        let mut raw = Raw::connect(&sim).await;
+        let before_hello = name.starts_with("odd_hello")
+            || matches!(&*name, "odd_ready_instead_of_hello" | "odd_ping_before_hello");
+        if !before_hello {
+            raw.hello("raw").await;
+        }
+        raw.write(&bytes).await;
+        match &*name {
+            "odd_length_0"
+            | "odd_length_1"
+            | "odd_length_15"
+            | "odd_length_over_max"
+            | "odd_second_hello" => {
+                assert_eq!(raw.next_kind().await, None, "{name}");
+            }
+            "odd_hello_no_name"
+            | "odd_hello_empty_name"
+            | "odd_hello_my_name"
+            | "odd_hello_garbage"
+            | "odd_hello_bad_fqcn" => {
+                assert_eq!(raw.next_kind().await, None, "{name}");
+            }
+            "odd_hello_bin_name" | "odd_hello_minimal" | "odd_hello_with_headers" => {
+                assert_eq!(raw.next_kind().await, Some(FrameKind::Ready), "{name}");
+                assert!(raw.is_alive("abc").await, "{name}");
+            }
+            "odd_ready_instead_of_hello" => assert!(raw.is_alive("rdy-1").await, "{name}"),
+            "odd_ping_before_hello" => assert_eq!(raw.next_kind().await, None, "{name}"),
+            "odd_ping_nil" => {
+                assert_eq!(raw.next_kind().await, Some(FrameKind::Pong));
+                assert!(raw.is_alive("raw").await);
+            }
+            _ => assert!(raw.is_alive("raw").await, "{name}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_is_closed_at_the_deadline() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let start = Instant::now();
+    let mut raw = Raw::connect(&sim).await;
+    assert_eq!(raw.next_kind().await, None);
+    assert_eq!(start.elapsed(), sim.config.link.accept_deadline);
+    assert_eq!(server.counters().failed_handshakes.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_two_gigabytes_before_hello_is_closed_at_once() {
+    let sim = Sim::new();
+    let _server = server(&sim).await;
+    let start = Instant::now();
+    let mut raw = Raw::connect(&sim).await;
+    raw.write(&[0x7f, 0xdf, 0xff, 0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0, 0, 1, 0, 1]).await;
+    assert_eq!(raw.next_kind().await, None);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_of_too_many_handshakes_goes_first() {
+    let sim = Sim::new().configured(|config| config.link.max_handshakes = 2);
+    let _server = server(&sim).await;
+    let start = Instant::now();
+    let mut oldest = Raw::connect(&sim).await;
+    tokio::task::yield_now().await;
+    let _second = Raw::connect(&sim).await;
+    tokio::task::yield_now().await;
+    let mut third = Raw::connect(&sim).await;
+    assert_eq!(oldest.next_kind().await, None);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    third.hello("third").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_above_the_limit_is_answered_and_the_link_lives() {
+    let sim = Sim::new().configured(|config| config.link.max_frame = 100_000);
+    let server = server(&sim).await;
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("raw").await;
+    raw.request("raw", &[0; 200_000], |_| {}).await;
+    assert_eq!(raw.reply().await.as_deref(), Some("msg_too_big"));
+    assert!(raw.is_alive("raw").await);
+    assert_eq!(server.counters().oversize.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nested_and_crowded_headers_are_dropped_and_the_link_lives() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("raw").await;
+    let header_len = 4 + 10_000;
+    let prefix = Prefix {
+        length: 16 + header_len,
+        header_len: header_len as u16,
+        kind: 1,
+        app_id: 1,
+        ..Prefix::default()
+    };
+    let mut deep = BytesMut::new();
+    prefix.encode(&mut deep);
+    deep.extend_from_slice(b"\x81\xa1k");
+    deep.extend_from_slice(&[0x91; 10_000]);
+    deep.extend_from_slice(&[0xc0]);
+    raw.write(&deep).await;
+    raw.request("raw", b"", |headers| (0..6000).for_each(|key| headers.set(format!("{key}"), Value::Nil)))
+        .await;
+    assert!(raw.is_alive("raw").await);
+    assert_eq!(server.counters().dropped.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_without_a_valid_origin_or_destination_are_dropped() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("raw").await;
+    raw.request("bad name", b"", |_| {}).await;
+    raw.request("raw", b"", |headers| drop(headers.remove(cn::DESTINATION))).await;
+    raw.request("raw", b"", |headers| drop(headers.remove(cn::MSG_TYPE))).await;
+    assert!(raw.is_alive("raw").await);
+    assert_eq!(server.counters().dropped.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_none_counts_as_empty() {
+    let sim = Sim::new();
+    let _server = server(&sim).await;
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("raw").await;
+    for route in [Value::Nil, Value::Int(7), Value::Array(vec![Value::text("x")])] {
+        raw.request("raw", b"", |headers| headers.set(cn::ROUTE, route)).await;
+        assert_eq!(raw.reply().await.as_deref(), Some("ok"));
+    }
+}
+
+/// A stranger that answers no PING is given up after its own, longer silence.
+#[tokio::test(start_paused = true)]
+async fn strangers_may_be_silent_for_longer() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let mut events = server.events();
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("raw").await;
+    assert!(
+        matches!(events.next().await, Some(CellEvent::Connected { peer, cellnet: false, .. }) if peer == fqcn("raw"))
+    );
+    let start = Instant::now();
+    assert!(matches!(events.next().await, Some(CellEvent::Disconnected { .. })));
+    assert_eq!(start.elapsed(), sim.config.link.stranger_silence);
+}
+
+/// Towards a stranger, data waits for the PONG that shows READY has taken effect.
+#[tokio::test(start_paused = true)]
+async fn a_dialled_stranger_is_pinged_until_it_answers() {
+    use cellnet_core::transport::{Bind, Transport};
+    let sim = Sim::new();
+    let bind = Bind::new("mem://old".parse().unwrap(), cellnet_core::stats::Budget::new(1 << 20));
+    let mut listener = sim.net.host("old").listen(&bind).await.unwrap();
+    let dialled = tokio::spawn({
+        let sim = sim.clone();
+        async move { sim.cell("site", &["old"]).await }
+    });
+    let mut connection = listener.accept().await.unwrap().await.unwrap();
+    let lane = &mut connection.control;
+    let mut batch = Batch::new();
+    let mut kinds = Vec::new();
+    while kinds.len() < 4 {
+        lane.rx.recv(&mut batch).await.unwrap();
+        for frame in batch.drain(..) {
+            kinds.push(frame.prefix().unwrap().frame_kind().unwrap());
+        }
+        if kinds.len() == 1 {
+            let ready = Hello { name: "old".into(), cellnet: None, timestamp: 0.0 }.encode();
+            send(lane, FrameKind::Ready, ready).await;
+        }
+    }
+    assert_eq!(kinds, [FrameKind::Hello, FrameKind::Ping, FrameKind::Ping, FrameKind::Ping]);
+    assert!(!dialled.is_finished());
+    send(lane, FrameKind::Pong, Bytes::from_static(&[0xc0])).await;
+    assert_eq!(dialled.await.unwrap().neighbours(), [fqcn("old")]);
+}
+
+async fn send(lane: &mut cellnet_core::transport::Lane, kind: FrameKind, payload: Bytes) {
+    let length = (PREFIX_LEN + payload.len()) as u32;
+    let mut head = BytesMut::new();
+    Prefix { length, kind: kind.code(), ..Prefix::default() }.encode(&mut head);
+    lane.tx.feed(&mut Batch::from([Frame::new(head.freeze(), payload)]));
+    lane.tx.flush().await.unwrap();
+}
