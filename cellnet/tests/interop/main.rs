@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod cells;
+mod faults;
 mod payload;
 mod process;
 mod python;
