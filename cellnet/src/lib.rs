@@ -1,1 +1,92 @@
-//! cellnet
+//! A messaging fabric for machines that only dial out: cells, relays and pipes.
+//!
+//! A *cell* is one process with a name; cells form a tree under the cell `server`, and any cell can ask any other, hop by
+//! hop. A *pipe* links two processes of one site across that tree. The wire protocol is that of NVIDIA FLARE 2.8, so
+//! every cell of a network may be a Rust or a Python process.
+//!
+//! This crate puts the parts together: [`builder`] describes a cell that routes as the reference does and speaks every
+//! transport that is compiled in.
+//!
+//! ```
+//! use cellnet::{Cell, HandlerError, Message, Request};
+//!
+//! # #[cfg(feature = "tcp")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server: Cell = cellnet::builder("server".parse()?).listen("tcp://127.0.0.1:0".parse()?).start().await?;
+//! server.handle("task", "*", |request: Request| async move {
+//!     Ok::<_, HandlerError>(Message::new(request.message.payload.to_bytes()))
+//! });
+//!
+//! let site = cellnet::builder("site-1".parse()?).dial(server.listening()[0].clone()).start().await?;
+//! site.connected().await;
+//! let reply = site.request(server.name(), "task", "greet", Message::new("hello")).await?;
+//! assert_eq!(reply.payload.as_bytes(), b"hello");
+//!
+//! site.shutdown(cellnet::SHUTDOWN).await;
+//! server.shutdown(cellnet::SHUTDOWN).await;
+//! # Ok(()) }
+//! # #[cfg(not(feature = "tcp"))]
+//! # fn main() {}
+//! ```
+//!
+//! Features, all on by default: `tcp` is the transport `tcp://`; `cli` is the program `cellnet`.
+
+#[cfg(not(feature = "tcp"))]
+mod missing;
+
+pub use cellnet_core::{
+    CellUrl, Fqcn, FqcnError, Scheme, UrlError,
+    cell::{
+        ANY, Answer, Ask, Cell, CellBuilder, CellConfig, CellEvent, Events, Filter, HandlerError, Passing, Request,
+        RequestError, RequestId, SHUTDOWN, Stage, StartError,
+    },
+    cell, fobs, link,
+    message::{Message, MessageKind, Payload, ReturnCode},
+    route, stats, stream, transport, wire,
+};
+pub use cellnet_pipe as pipe;
+#[cfg(feature = "tcp")]
+pub use cellnet_tcp::Tcp;
+
+/// Begins to describe a cell that routes by families, parents and the server, as the reference does, and speaks the
+/// transports that are compiled in.
+///
+/// Without the feature `tcp`, a `tcp://` URL fails with a text that names the feature. A driver of one's own for that
+/// scheme starts from [`Cell::builder`] instead, which presets nothing.
+pub fn builder(name: Fqcn) -> CellBuilder {
+    let builder = Cell::builder(name).resolver(policy::Policy);
+    #[cfg(feature = "tcp")]
+    let builder = builder.transport(Tcp::new());
+    #[cfg(not(feature = "tcp"))]
+    let builder = builder.transport(missing::Missing::new("tcp", "tcp"));
+    builder
+}
+
+/// The schemes that [`builder`] presets a driver for.
+pub fn schemes() -> &'static [&'static str] {
+    if cfg!(feature = "tcp") { &["tcp"] } else { &[] }
+}
+
+mod policy {
+    use std::borrow::Cow;
+
+    use cellnet_core::{
+        Fqcn,
+        route::{Neighbours, Resolver},
+    };
+
+    #[derive(Debug)]
+    pub(crate) struct Policy;
+
+    impl Resolver for Policy {
+        fn next_hop<'a>(
+            &self,
+            me: &'a Fqcn,
+            target: &'a Fqcn,
+            neighbours: &dyn Neighbours,
+        ) -> Option<Cow<'a, str>> {
+            cellnet_pipe::next_hop(me, target, &|name| neighbours.contains(name)).map(Cow::Borrowed)
+        }
+    }
+}

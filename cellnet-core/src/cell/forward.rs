@@ -31,7 +31,12 @@ impl Inner {
         body: Bytes,
     ) {
         let cannot = |headers: &Headers, text: String| {
-            self.refuse(headers, from, ReturnReason::CannotForward, failure(ReturnCode::COMM_ERROR, text));
+            self.refuse(
+                headers,
+                Some(from),
+                ReturnReason::CannotForward,
+                failure(ReturnCode::COMM_ERROR, text),
+            );
         };
         if self.is_discarded(&headers) {
             self.links.counters.dropped.add(1);
@@ -52,7 +57,7 @@ impl Inner {
         match self.outgoing(&hop, headers, body) {
             Err(error) => self.refuse(
                 &backup,
-                from,
+                Some(from),
                 ReturnReason::CannotForward,
                 failure(error.code(), error.to_string()),
             ),
@@ -81,7 +86,7 @@ impl Inner {
         let lost = |message: Outgoing| {
             self.refuse(
                 &message.headers,
-                from,
+                Some(from),
                 ReturnReason::CannotForward,
                 failure(ReturnCode::COMM_ERROR, text),
             );

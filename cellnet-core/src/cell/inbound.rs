@@ -43,7 +43,7 @@ impl Inbox for Arc<Inner> {
             let text = format!("the frame of {length} bytes exceeds the limit of '{}'", self.me());
             return self.refuse(
                 &headers,
-                link,
+                Some(link),
                 ReturnReason::CannotForward,
                 failure(ReturnCode::MSG_TOO_BIG, text),
             );
@@ -68,7 +68,7 @@ impl Inbox for Arc<Inner> {
         let text = format!("'{}' made no progress for {:?}", parked.hop, self.config.link.patience);
         let code =
             if parked.hop == *self.me() { ReturnCode::SERVICE_UNAVAILABLE } else { ReturnCode::COMM_ERROR };
-        self.refuse(&parked.message.headers, link, ReturnReason::CannotForward, failure(code, text));
+        self.refuse(&parked.message.headers, Some(link), ReturnReason::CannotForward, failure(code, text));
     }
 
     fn hop_progress(&self, hop: &Fqcn) -> Option<Instant> {
@@ -93,8 +93,14 @@ impl Inbox for Arc<Inner> {
         let error = self.link_lost(link);
         self.streams.link_down(self, link, &error);
         self.pending.fail_link(link.id, &error);
-        self.links.counters.dropped.add(unsent.len() as u64);
-        drop(unsent);
+        // Our own are known to those who wait for them.
+        let transit = |message: &Outgoing| {
+            message.headers.text(cn::ORIGIN).is_some_and(|origin| *origin != self.me().as_str())
+        };
+        for message in unsent.into_iter().filter(transit) {
+            let failure = failure(ReturnCode::COMM_ERROR, error.to_string());
+            self.refuse(&message.headers, None, ReturnReason::CannotForward, failure);
+        }
         let replaced = self.links.table.get(link.peer.as_str()).is_some();
         if !replaced {
             self.events.send(CellEvent::Disconnected { peer: link.peer.clone(), reason: reason.into() });
@@ -121,14 +127,14 @@ impl Inner {
         let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));
         let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
         if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
-            return self.refuse(&headers, link, ReturnReason::CannotForward, instead);
+            return self.refuse(&headers, Some(link), ReturnReason::CannotForward, instead);
         }
         if kind == Some(MessageKind::Request)
             && let Some(interceptor) = self.interceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
         {
             let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
             if let Err(instead) = (interceptor.0)(&mut passing) {
-                return self.refuse(&headers, link, ReturnReason::Intercepted, instead);
+                return self.refuse(&headers, Some(link), ReturnReason::Intercepted, instead);
             }
         }
         if target != *self.me() {
@@ -138,7 +144,7 @@ impl Inner {
             let text = format!("'{target}': {error}");
             return self.refuse(
                 &headers,
-                link,
+                Some(link),
                 ReturnReason::CannotForward,
                 failure(ReturnCode::COMM_ERROR, text),
             );
@@ -196,7 +202,7 @@ impl Inner {
             let text = format!("'{}' has too many requests waiting", self.me());
             self.refuse(
                 &headers,
-                link,
+                Some(link),
                 ReturnReason::CannotForward,
                 failure(ReturnCode::SERVICE_UNAVAILABLE, text),
             );
@@ -258,12 +264,16 @@ impl Inner {
     }
 
     /// Takes an answer that this cell made to a message of its own which came back to it.
-    pub(super) fn receive_own(self: &Arc<Self>, link: &Arc<Link>, headers: Headers, body: Bytes) {
+    pub(super) fn receive_own(self: &Arc<Self>, link: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
         match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
             Some(MessageKind::Reply) => self.receive_reply(&headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             // Answers to streams never find the intake full: only fire-and-forget requests are given back.
-            _ => drop(self.streams.deliver(self, link, &Arc::default(), headers, body)),
+            _ => {
+                if let Some(link) = link {
+                    drop(self.streams.deliver(self, link, &Arc::default(), headers, body));
+                }
+            }
         }
     }
 
@@ -316,7 +326,13 @@ impl Inner {
         link.said_bye();
         if headers.flag(cn::REPLY_EXPECTED) {
             let origin = link.peer.clone();
-            self.answer_now(headers, &origin, link, ReturnReason::CannotForward, failure(ReturnCode::OK, ""));
+            self.answer_now(
+                headers,
+                &origin,
+                Some(link),
+                ReturnReason::CannotForward,
+                failure(ReturnCode::OK, ""),
+            );
         }
     }
 

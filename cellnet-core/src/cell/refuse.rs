@@ -67,14 +67,15 @@ impl ReturnReason {
 }
 
 impl Inner {
-    /// Tells whoever should know that a message goes no further. `via` is the link it came by, if that still lives.
+    /// Tells whoever should know that a message goes no further. `via` is the link it came by, if
+    /// that is known.
     ///
     /// A request gets a RETURN, or a reply if it was for this cell; a stream gets a reply blob or errors at both ends;
     /// anything else is dropped. All of it is counted.
     pub(crate) fn refuse(
         self: &Arc<Self>,
         headers: &Headers,
-        via: &Arc<Link>,
+        via: Option<&Arc<Link>>,
         reason: ReturnReason,
         failure: Message,
     ) {
@@ -88,14 +89,14 @@ impl Inner {
         };
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
         if kind != Some(MessageKind::Request) {
-            tracing::warn!(%origin, from = %via.peer, %code, text, "reply dropped");
+            tracing::warn!(%origin, from = ?via.map(|via| &via.peer), %code, text, "reply dropped");
         } else if *channel == *sm::STREAM_CHANNEL {
             self.refuse_stream(headers, &origin, via, failure, &text);
         } else if headers.flag(cn::REPLY_EXPECTED) {
-            tracing::debug!(%origin, from = %via.peer, %code, text, "request refused");
+            tracing::debug!(%origin, from = ?via.map(|via| &via.peer), %code, text, "request refused");
             self.answer_now(headers, &origin, via, reason, failure);
         } else {
-            tracing::warn!(%origin, from = %via.peer, %channel, %code, text, "message dropped");
+            tracing::warn!(%origin, from = ?via.map(|via| &via.peer), %channel, %code, text, "message dropped");
         }
     }
 
@@ -104,7 +105,7 @@ impl Inner {
         self: &Arc<Self>,
         headers: &Headers,
         origin: &Fqcn,
-        via: &Arc<Link>,
+        via: Option<&Arc<Link>>,
         reason: ReturnReason,
         mut failure: Message,
     ) {
@@ -128,19 +129,19 @@ impl Inner {
         self: &Arc<Self>,
         headers: &Headers,
         origin: &Fqcn,
-        via: &Arc<Link>,
+        via: Option<&Arc<Link>>,
         failure: Message,
         text: &str,
     ) {
         let Ok(chunk) = ChunkHeader::parse(headers) else { return };
         if !chunk.kind.is_data() {
-            tracing::debug!(%origin, from = %via.peer, kind = ?chunk.kind, "stream control message dropped");
+            tracing::debug!(%origin, from = ?via.map(|via| &via.peer), kind = ?chunk.kind, "stream control message dropped");
             return;
         }
         if !self.discarded.insert(origin.as_text().clone(), chunk.id) {
             return;
         }
-        tracing::warn!(%origin, from = %via.peer, stream = chunk.id, text, "stream given up");
+        tracing::warn!(%origin, from = ?via.map(|via| &via.peer), stream = chunk.id, text, "stream given up");
         let returns = chunk.channel.as_deref() == Some(sm::RETURN_ONLY);
         let wants_reply = chunk.sequence == 0 && !returns;
         if let Some(request) = chunk.req_id.clone().filter(|_| wants_reply) {
@@ -158,16 +159,17 @@ impl Inner {
             // As the sender would have said it: the receiver knows the stream by its origin.
             let mut error = crate::stream::error_headers(self, &target, sm::DATA_TOPIC, &chunk, text);
             error.set(name(cn::ORIGIN), origin);
-            self.tell(&target, &hop, error, Bytes::new());
+            self.tell(&target, Some(&hop), error, Bytes::new());
         }
     }
 
     /// Sends by the link a message came from, or by name if that is gone. Readers call this, so it does not wait.
-    fn tell(self: &Arc<Self>, target: &Fqcn, via: &Arc<Link>, headers: Headers, body: Bytes) {
+    fn tell(self: &Arc<Self>, target: &Fqcn, via: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
         if target == self.me() {
             return self.receive_own(via, headers, body);
         }
-        let link = if via.end.is_cancelled() { self.next_hop(target) } else { Some(via.clone()) };
+        let via = via.filter(|via| !via.end.is_cancelled()).cloned();
+        let link = via.or_else(|| self.next_hop(target));
         let sent = link.map(|link| self.send_now(&link, headers, body));
         if !matches!(sent, Some(Ok(()))) {
             tracing::warn!(%target, "nobody could be told about a failure");

@@ -1,0 +1,193 @@
+//! The program `cellnet`: reads its arguments, runs one command, says how it ended.
+
+mod call;
+mod config;
+mod data;
+mod demo;
+mod figures;
+mod log;
+mod net;
+mod pipe;
+mod serve;
+mod show;
+mod status;
+mod stop;
+mod units;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind};
+
+use status::{Failure, Status};
+
+/// Cells, relays and pipes for machines that only dial out
+///
+/// Data goes to standard output, progress and logs to standard error. A value comes from its flag, else from the
+/// environment, else from the configuration file, else it is the default.
+#[derive(Debug, Parser)]
+#[command(name = "cellnet", version, arg_required_else_help = true, subcommand_required = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print JSON with stable field names on standard output
+    #[arg(long, global = true, env = "CELLNET_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
+
+    /// Log more on standard error; -vv for every connection event. RUST_LOG has the last word
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Read values from this TOML file: names of flags, for all commands or in a table named like one
+    #[arg(long, global = true, env = "CELLNET_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Call(call::Args),
+    Pipe(pipe::Args),
+    Demo(demo::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cellnet demo
+  cellnet serve --name server --listen tcp://0:8002 --echo task
+  cellnet call server task greet 'hello' --root tcp://127.0.0.1:8002
+
+Exit status: 0 ok, 1 other failure, 2 usage, 3 config, 4 unreachable, 5 not authorised, 6 timeout, 7 peer gone, \
+8 limit, 9 integrity";
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let ended = match parse(std::env::args_os().collect()) {
+        Ok(Parsed::Run(cli)) => run(cli),
+        Ok(Parsed::Say(text)) => show::print_line(text.trim_end()).map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("cellnet: {failure}");
+            failure.status.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    log::start(cli.verbose);
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
+    let ended = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Call(args) => call::run(args, cli.json).await,
+            Command::Pipe(args) => pipe::run(args, cli.json).await,
+            Command::Demo(args) => demo::run(args, cli.json).await,
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+enum Parsed {
+    Run(Cli),
+    /// Help or the version.
+    Say(String),
+}
+
+fn parse(args: Vec<OsString>) -> Result<Parsed, Failure> {
+    let first = match Cli::command().try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(error) => return say_or_refuse(&error),
+    };
+    let matches = match first.get_one::<PathBuf>("config") {
+        None => first,
+        Some(path) => {
+            let command = config::apply(Cli::command(), path).map_err(|error| {
+                Failure::new(Status::Config, format!("{error} (configuration file '{}')", path.display()))
+            })?;
+            match command.try_get_matches_from(&args) {
+                Ok(matches) => matches,
+                Err(error) => return say_or_refuse(&error),
+            }
+        }
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(one_line(&error)))?;
+    Ok(Parsed::Run(cli))
+}
+
+fn say_or_refuse(error: &clap::Error) -> Result<Parsed, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Say(error.render().to_string())),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let names = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>();
+            Err(Failure::usage(format!("no command given; use one of {}, or --help", names.join(", "))))
+        }
+        _ => Err(Failure::usage(one_line(error))),
+    }
+}
+
+/// What clap says over several lines, as one sentence.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.split("Usage:").next().unwrap_or_default().split("For more information").next();
+    let words = said.unwrap_or_default().trim_start_matches("error:").split_whitespace();
+    format!("{}; see --help", words.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> Failure {
+        parse(line.split(' ').map(Into::into).collect()).expect_err(line)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_arguments_give_one_line_with_the_value() {
+        let table = [
+            ("cellnet", "no command"),
+            ("cellnet fly", "'fly'"),
+            ("cellnet call server", "<CHANNEL>"),
+            ("cellnet call a..b task echo", "'a..b'"),
+            ("cellnet call server task echo --root nowhere", "'nowhere'"),
+            ("cellnet call server task echo --root foo://h:1", "'foo'"),
+            ("cellnet call server task echo --root tcp://h:99999", "'99999'"),
+            ("cellnet call server task echo --timeout soon", "'soon'"),
+            ("cellnet call server task echo --count none", "'none'"),
+            ("cellnet serve --name a/b", "'a/b'"),
+            ("cellnet serve --flag", "'--flag'"),
+            ("cellnet pipe --mode both", "'both'"),
+        ];
+        for (line, value) in table {
+            let failure = refused(line);
+            assert_eq!(failure.status, Status::Usage, "{line}");
+            let text = failure.to_string();
+            assert!(text.contains(value) && !text.contains('\n'), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_of_every_command_has_an_example() {
+        for command in ["serve", "call", "pipe", "demo"] {
+            let Ok(Parsed::Say(help)) = parse(["cellnet", command, "--help"].map(Into::into).into()) else {
+                panic!("{command} has no help");
+            };
+            assert!(help.contains(&format!("  cellnet {command}")), "{help}");
+        }
+    }
+}

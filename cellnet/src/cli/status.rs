@@ -1,0 +1,151 @@
+//! How a command ends.
+
+use std::{error::Error, fmt, io, process::ExitCode};
+
+use cellnet::{RequestError, ReturnCode, StartError, transport::TransportError};
+
+/// The exit status of the program; scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Failed = 1,
+    Usage = 2,
+    Config = 3,
+    Unreachable = 4,
+    NotAuthorised = 5,
+    Timeout = 6,
+    PeerGone = 7,
+    Limit = 8,
+    Integrity = 9,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+impl Status {
+    /// The status that a reply's return code means; `None` for success. A reply without one succeeded.
+    pub(crate) fn of_reply(code: Option<&ReturnCode>) -> Option<Self> {
+        code.and_then(Self::of_code)
+    }
+
+    fn of_code(code: &ReturnCode) -> Option<Self> {
+        let is = |codes: &[ReturnCode]| codes.contains(code);
+        Some(match code {
+            code if *code == ReturnCode::OK => return None,
+            code if *code == ReturnCode::TIMEOUT => Self::Timeout,
+            _ if is(&[ReturnCode::TARGET_UNREACHABLE, ReturnCode::COMM_ERROR]) => Self::Unreachable,
+            _ if is(&[ReturnCode::UNAUTHENTICATED, ReturnCode::AUTHENTICATION_ERROR]) => Self::NotAuthorised,
+            _ if is(&[ReturnCode::MSG_TOO_BIG, ReturnCode::SERVICE_UNAVAILABLE]) => Self::Limit,
+            _ => Self::Failed,
+        })
+    }
+}
+
+/// Why a command failed, as one sentence for people and a status for scripts.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(status: Status, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(Status::Usage, text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Failure {}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let advice = match &error {
+            RequestError::Unreachable(_) => "; check its name, and that it is connected",
+            RequestError::Timeout(_) => "; check that it answers, or give more --timeout",
+            _ => "",
+        };
+        let status = Status::of_code(&error.code()).unwrap_or(Status::Failed);
+        Self::new(status, format!("{}{advice}", chain(&error)))
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let (StartError::Listen { url, source } | StartError::Dial { url, source }) = &error else {
+            return Self::new(Status::Failed, chain(&error));
+        };
+        match source {
+            TransportError::Io { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Self::new(
+                Status::Failed,
+                format!("cannot listen on '{url}': the port is in use; choose another, or 0 for any free one"),
+            ),
+            TransportError::UnknownScheme { .. } | TransportError::Url { .. } => Self::usage(chain(source)),
+            _ => Self::new(Status::Failed, chain(&error)),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Status::Failed, format!("cannot write to standard output: {error}"))
+    }
+}
+
+/// An error and its causes on one line, none twice.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn return_codes_map_to_the_documented_statuses() {
+        let table = [
+            ("ok", None),
+            ("timeout", Some(Status::Timeout)),
+            ("target_unreachable", Some(Status::Unreachable)),
+            ("comm_error", Some(Status::Unreachable)),
+            ("unauthenticated", Some(Status::NotAuthorised)),
+            ("authentication_error", Some(Status::NotAuthorised)),
+            ("msg_too_big", Some(Status::Limit)),
+            ("service_unavailable", Some(Status::Limit)),
+            ("process_exception", Some(Status::Failed)),
+            ("of_its_own", Some(Status::Failed)),
+        ];
+        for (code, status) in table {
+            assert_eq!(Status::of_reply(Some(&code.into())), status, "{code}");
+        }
+        assert_eq!(Status::of_reply(None), None);
+    }
+
+    #[test]
+    fn failed_requests_map_as_their_return_code() {
+        let unreachable = Failure::from(RequestError::Unreachable("site-9".parse().unwrap()));
+        assert_eq!(unreachable.status, Status::Unreachable);
+        assert!(unreachable.to_string().contains("'site-9'"));
+        let late = RequestError::Timeout(std::time::Duration::from_secs(5));
+        assert_eq!(Failure::from(late).status, Status::Timeout);
+    }
+}
