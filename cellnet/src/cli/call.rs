@@ -107,7 +107,13 @@ struct Outcome {
 
 impl Outcome {
     fn failed(code: ReturnCode, error: String, failure: Failure) -> Self {
-        Self { code: Some(code), error: Some(error), payload: Payload::None, figures: None, failure: Some(failure) }
+        Self {
+            code: Some(code),
+            error: Some(error),
+            payload: Payload::None,
+            figures: None,
+            failure: Some(failure),
+        }
     }
 
     fn of(asked: Result<Message, RequestError>, target: &Fqcn) -> Self {
@@ -246,7 +252,9 @@ mod tests {
         };
         let json = serde_json::to_value(&report).unwrap();
         let names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        for name in ["name", "peer", "return_code", "error", "payload", "bytes", "msgs_s", "MBps", "p50_us", "rss_mb"] {
+        for name in
+            ["name", "peer", "return_code", "error", "payload", "bytes", "msgs_s", "MBps", "p50_us", "rss_mb"]
+        {
             assert!(names.contains(&name), "{name} is missing in {names:?}");
         }
     }

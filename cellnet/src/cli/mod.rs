@@ -16,7 +16,9 @@ mod units;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind,
+};
 
 use status::{Failure, Status};
 
@@ -51,6 +53,17 @@ enum Command {
     Demo(demo::Args),
 }
 
+impl Command {
+    /// Whether it runs until it is stopped.
+    fn keeps_running(&self) -> bool {
+        match self {
+            Self::Serve(_) => true,
+            Self::Pipe(args) => args.keeps_running(),
+            Self::Call(_) | Self::Demo(_) => false,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   cellnet demo
@@ -77,13 +90,13 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    log::start(cli.verbose);
+    log::start(cli.verbose, cli.command.keeps_running());
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime
+        .map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,
