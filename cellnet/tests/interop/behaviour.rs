@@ -108,7 +108,6 @@ async fn they_ask(cell: &Cell, peer: &str, channel: &str) {
 async fn failures_come_back(cell: &Cell, peer: &str, channel: &str) {
     let text = |text: &str| object(text.into());
     for (topic, payload, expected) in [
-        ("svc", Payload::None, "service_unavailable"),
         ("unknown", Payload::None, "invalid_request"),
         ("rc", text("a_code_of_its_own"), "a_code_of_its_own"),
     ] {

@@ -56,6 +56,7 @@ async fn a_server_of_the_reference_and_a_client_of_ours() {
 async fn plain_outcomes(cell: &Cell, peer: &str) {
     for (channel, topic, expected) in [
         (PLAIN, "fail", "process_exception"),
+        (PLAIN, "svc", "service_unavailable"),
         (PLAIN, "badtype", "process_exception"),
         ("admin", "nobody registered this", "process_exception"),
     ] {

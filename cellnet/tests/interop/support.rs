@@ -1,20 +1,18 @@
 //! Cells of ours for tests, and waiting with a deadline.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use cellnet_core::{
     CellUrl, Fqcn,
     cell::{Cell, CellBuilder, CellEvent, SHUTDOWN},
     message::{Message, Payload},
-    route::{Neighbours, Resolver},
 };
-use cellnet_tcp::Tcp;
 
 use crate::process::Process;
 
 /// Describes a cell that speaks TCP and routes as the reference does.
 pub(crate) fn builder(name: &str) -> CellBuilder {
-    Cell::builder(fqcn(name)).transport(Tcp::new()).resolver(Families)
+    cellnet::builder(fqcn(name))
 }
 
 /// A cell that listens and dials nobody.
@@ -121,18 +119,3 @@ pub(crate) fn any_port() -> CellUrl {
 
 /// How long anything may take that must happen. Only a failing test waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The reference's way to choose the next hop.
-#[derive(Debug)]
-struct Families;
-
-impl Resolver for Families {
-    fn next_hop<'a>(
-        &self,
-        me: &'a Fqcn,
-        target: &'a Fqcn,
-        neighbours: &dyn Neighbours,
-    ) -> Option<Cow<'a, str>> {
-        cellnet_pipe::next_hop(me, target, &|name| neighbours.contains(name)).map(Cow::from)
-    }
-}
