@@ -84,7 +84,7 @@ struct Limits {
 struct State {
     control: Queue,
     /// Where in `control` an ACK waits, as a number since the beginning.
-    acks: HashMap<AckKey, u64>,
+    acks: HashMap<Box<AckKey>, u64>,
     /// At least one; with one lane the control writer serves it too.
     bulk: Vec<Queue>,
     reserved: Option<Reservation>,
@@ -289,7 +289,7 @@ impl State {
         Ok(())
     }
 
-    fn push_ack(&mut self, key: AckKey, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
+    fn push_ack(&mut self, key: Box<AckKey>, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
         let taken = self.control.taken;
         if let Some(at) = self.acks.get(&key).and_then(|at| at.checked_sub(taken)) {
             let at = usize::try_from(at).expect("a queue's length is a usize");
