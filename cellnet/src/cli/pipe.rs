@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cellnet::{
     CellUrl, Fqcn,
-    pipe::{CellPipe, Mode, Pipe, PipeError, Place, Topic},
+    pipe::{CellPipe, Mode, OpenError, Pipe, Place, Topic},
 };
 
 use super::{
@@ -163,8 +163,8 @@ fn place(text: &str) -> Result<Place, String> {
 /// Opens a pipe; gives the name of its peer.
 async fn open(pipe: &CellPipe, channel: &str) -> Result<Fqcn, Failure> {
     pipe.open(channel).await.map_err(|error| match error {
-        PipeError::Start(error) => error.into(),
-        PipeError::Name(_) => Failure::usage(error.to_string()),
+        OpenError::Start(error) => error.into(),
+        OpenError::Name(_) => Failure::usage(error.to_string()),
         error => Failure::new(Status::Failed, chain(&error)),
     })?;
     Ok(pipe.peer().clone())
