@@ -136,10 +136,12 @@ impl Ours {
 
     pub(crate) async fn send(&self, message: &PipeMessage) {
         let sent = match &self.handler {
-            Some(handler) => handler.send_to_peer(message, Some(self.timeout), None).await,
-            None => self.pipe.send(message, Some(self.timeout)).await,
+            Some(handler) => {
+                let sent = handler.send_to_peer(message, Some(self.timeout), None).await;
+                sent.expect("a handler that runs")
+            }
+            None => self.pipe.send(message, Some(self.timeout)).await.expect("an open pipe"),
         };
-        let sent = sent.expect("an open pipe");
         assert!(sent.is_taken(), "{message:?}: {sent:?}");
     }
 
