@@ -1,11 +1,32 @@
-//! CellPipe and the routing policy of the fabric.
+//! Pipes between two processes of a site, and the routing policy of the fabric.
+//!
+//! A [`CellPipe`] links two processes through the cells between them; a [`PipeHandler`] adds heartbeats, resends and
+//! the news that the peer is gone. [`TreePolicy`] routes messages through the tree of cells.
 
 pub mod name;
 pub mod place;
 pub mod resolve;
 
+mod activity;
+mod cell_pipe;
+mod handler;
+mod host;
+mod inbox;
+mod memory_pipe;
+mod message;
+mod pipe;
+mod topic;
+
+pub use cell_pipe::{CellPipe, CellPipeBuilder};
+pub use handler::{HandlerConfig, HandlerConfigError, PipeEvent, PipeHandler};
+pub use host::{Credentials, PipeHost};
+pub use inbox::InboxLimits;
+pub use memory_pipe::MemoryPipe;
+pub use message::{MessageType, PipeMessage, text};
 pub use name::{Mode, ModeError, PipeNameError, pipe_fqcn};
+pub use pipe::{CELL_PIPE_CLASS, DEFAULT_TIMEOUT, Delivery, Pipe, PipeArgs, PipeError, PipeExport, Side};
 pub use place::{
     ConnectionProperties, ConnectionSecurity, ConnectionSecurityError, Place, PlaceError, UnknownUrl,
 };
-pub use resolve::next_hop;
+pub use resolve::{TreePolicy, next_hop};
+pub use topic::{Topic, TopicError};

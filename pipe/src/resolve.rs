@@ -3,7 +3,27 @@
 //! The decisions are those of the reference (nvflare/fuel/f3/cellnet/core_cell.py), so that a network of both kinds
 //! routes as one. They look at one cell at a time; that a message does not come back is the loop guard's business.
 
-use cellnet_core::{Fqcn, fqcn};
+use std::borrow::Cow;
+
+use cellnet_core::{
+    Fqcn, fqcn,
+    route::{Neighbours, Resolver},
+};
+
+/// Routes through the tree of cells as the reference does: [`next_hop`] for every message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TreePolicy;
+
+impl Resolver for TreePolicy {
+    fn next_hop<'a>(
+        &self,
+        me: &'a Fqcn,
+        target: &'a Fqcn,
+        neighbours: &dyn Neighbours,
+    ) -> Option<Cow<'a, str>> {
+        next_hop(me, target, &|name| neighbours.contains(name)).map(Cow::Borrowed)
+    }
+}
 
 /// The neighbour that a message for `target` goes to from the cell `me`, or `None` if it is unreachable.
 ///

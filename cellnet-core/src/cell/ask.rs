@@ -104,7 +104,7 @@ impl Ask {
     }
 
     /// Makes the request and does not wait for a reply.
-    pub(crate) async fn tell(mut self) -> Result<(), RequestError> {
+    pub async fn tell(mut self) -> Result<(), RequestError> {
         self.filter()?;
         if self.target == *self.inner.me() {
             self.run_locally(ReplyTo::Nobody);
