@@ -25,10 +25,11 @@ use bytestring::ByteString;
 
 pub(crate) use self::{
     answer::{About, ReplyTo},
-    ask::{LOCAL_LINK, OnProgress, end_to_end},
+    ask::OnProgress,
     inbound::MESSAGE_COST,
     inner::{Inner, name},
-    request::Handler,
+    intake::Job,
+    request::{Handler, StreamHandler},
 };
 pub use self::{
     ask::Ask,

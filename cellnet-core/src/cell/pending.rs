@@ -69,6 +69,11 @@ impl Pending {
         found.is_some_and(|waiting| waiting.reply.send(outcome).is_ok())
     }
 
+    /// Whether anybody waits for this reply.
+    pub(crate) fn is_waiting(&self, id: Uuid, from: Option<Fqcn>) -> bool {
+        self.waiting().contains_key(&(id, from))
+    }
+
     /// Fails the requests that left by a link which is lost.
     pub(crate) fn fail_link(&self, link: u64, error: &RequestError) {
         let lost: Vec<_> = self.waiting().extract_if(|_, waiting| waiting.link == link).collect();

@@ -44,7 +44,8 @@ impl Discarded {
         !streams.is_empty() && streams.contains(&(origin.clone(), id))
     }
 
-    fn insert(&self, origin: ByteString, id: u64) -> bool {
+    /// Remembers a stream. Whether it was not known before.
+    pub(crate) fn insert(&self, origin: ByteString, id: u64) -> bool {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         streams.put((origin, id), ()).is_none()
     }

@@ -82,7 +82,7 @@ pub(crate) enum Handler {
 }
 
 type MessageHandler = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, HandlerError>> + Send + Sync>;
-type StreamHandler =
+pub(crate) type StreamHandler =
     Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
 
 impl Handler {

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::ChunkHeader;
+use super::{StreamConfig, headers::Envelope, outlet::Outlet, progress::Watch};
 use crate::{
-    cell::{Ask, Inner, RequestError},
+    cell::{Inner, RequestError},
     fqcn::Fqcn,
     link::Link,
     message::Message,
-    wire::Headers,
+    wire::{Headers, keys::cn},
 };
 
 /// A message that travels as a stream.
@@ -25,62 +24,58 @@ pub(crate) struct Blob {
     pub(crate) message: Message,
 }
 
-/// Bytes of a transfer that have moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// Bytes sent.
-    pub sent: u64,
-    /// Bytes to send.
-    pub to_send: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes to receive; 0 while unknown.
-    pub to_receive: u64,
+/// Sends a blob by name. Gives the link it took once that link's outbox took all of it. A dropped future tells the
+/// receiver that nothing more comes.
+pub(crate) async fn send_blob(inner: &Arc<Inner>, blob: Blob) -> Result<Arc<Link>, RequestError> {
+    let link = inner.next_hop(&blob.target).ok_or_else(|| RequestError::Unreachable(blob.target.clone()))?;
+    let id = inner.streams.next_id();
+    send_by(inner, &link, id, blob, None).await?;
+    Ok(link)
 }
 
-/// Why a stream failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("stream failed")]
-pub struct StreamError;
-
-/// An incoming byte stream.
-#[derive(Debug)]
-pub struct IncomingStream {}
-
-pub(crate) async fn send_blob(_inner: &Arc<Inner>, _blob: Blob) -> Result<Arc<Link>, RequestError> {
-    Err(RequestError::ShuttingDown)
+/// [`send_blob`] by a link that is known, under an id that is known.
+pub(super) async fn send_by(
+    inner: &Arc<Inner>,
+    link: &Arc<Link>,
+    id: u64,
+    mut blob: Blob,
+    watch: Option<Arc<Watch>>,
+) -> Result<(), RequestError> {
+    let config = config_towards(inner, link);
+    let body = blob.message.payload.to_bytes();
+    let own = std::mem::take(&mut blob.message.headers);
+    let optional = own.flag(cn::OPTIONAL);
+    let envelope = Envelope {
+        id,
+        target: &blob.target,
+        channel: blob.channel,
+        topic: blob.topic,
+        request_id: blob.request_id,
+        encoding: Some(blob.message.payload.encoding()),
+        size: body.len() as u64,
+        optional,
+    };
+    let headers: Headers = envelope.seal(inner, own);
+    drop(blob.message);
+    if body.len() <= config.chunk_size {
+        let size = body.len() as u64;
+        inner.send_by(link, headers, body).await?;
+        if let Some(watch) = watch {
+            watch.sent(size);
+        }
+        return Ok(());
+    }
+    let total = Some(body.len() as u64);
+    let mut outlet = Outlet::new(inner, link, (id, &blob.target), headers, (&config, total), watch);
+    outlet.send_all(body).await.map_err(super::StreamError::into_request)
 }
 
-pub(crate) async fn ask(_ask: Ask) -> Result<Message, RequestError> {
-    Err(RequestError::ShuttingDown)
+/// How to stream by a link. Whether the cell at the far end is one of the reference nobody knows, so the window suits
+/// those.
+pub(super) fn config_towards(inner: &Inner, link: &Link) -> StreamConfig {
+    let config = inner.config.stream.towards_stranger();
+    match link.info.legacy_max_frame.filter(|_| link.cellnet.is_none()) {
+        Some(frame) => config.with_max_frame(frame),
+        None => config,
+    }
 }
-
-pub(crate) async fn tell(_ask: Ask) -> Result<(), RequestError> {
-    Err(RequestError::ShuttingDown)
-}
-
-/// The headers of an answer blob to a request that is refused on its way.
-pub(crate) fn refusal(
-    _inner: &Arc<Inner>,
-    _origin: &Fqcn,
-    _request: &Headers,
-    _chunk: &ChunkHeader,
-    _id: ByteString,
-    failure: Message,
-) -> Headers {
-    failure.headers
-}
-
-/// The headers of an ERROR about a stream, by `topic` towards its sender or its receiver.
-pub(crate) fn error_headers(
-    _inner: &Arc<Inner>,
-    _target: &Fqcn,
-    _topic: &'static str,
-    _chunk: &ChunkHeader,
-    _text: &str,
-) -> Headers {
-    Headers::new()
-}
-
-#[allow(unused)]
-fn unused(_: Bytes) {}

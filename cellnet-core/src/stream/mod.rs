@@ -18,9 +18,27 @@ pub use params::{ChunkHeader, ChunkKind, HeaderError, MIN_STRANGER_WINDOW, Strea
 pub use recv::{Arrival, MAX_AHEAD, RecvError, RecvState};
 pub use send::{Input, Next, SendChunk, SendError, SendState};
 
+mod arrive;
 mod blob;
+mod bytes;
+mod collect;
+mod error;
+mod headers;
+mod incoming;
+mod outlet;
+mod progress;
+mod request;
 mod table;
+mod watchdog;
 
-pub(crate) use blob::{Blob, ask, error_headers, refusal, send_blob, tell};
-pub use blob::{IncomingStream, Progress, StreamError};
-pub(crate) use table::Streams;
+pub(crate) use self::{
+    blob::{Blob, send_blob},
+    headers::{error_headers, refusal},
+    request::{ask, tell},
+    table::Streams,
+};
+pub use self::{
+    bytes::{IncomingStream, OutgoingStream},
+    error::StreamError,
+    progress::Progress,
+};

@@ -1,0 +1,166 @@
+//! The headers of stream messages: data with the application's, and what ends say to one another.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::{ChunkHeader, SendChunk};
+use crate::{
+    cell::{Inner, Passing, Stage, name},
+    fqcn::Fqcn,
+    link::Link,
+    message::{Message, MessageKind, Payload},
+    wire::{
+        Headers, Value,
+        keys::{cn, sm},
+    },
+};
+
+/// What all chunks of one stream say.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
+    pub(super) id: u64,
+    pub(super) target: &'a Fqcn,
+    pub(super) channel: ByteString,
+    pub(super) topic: ByteString,
+    pub(super) request_id: Option<ByteString>,
+    /// None for a byte stream.
+    pub(super) encoding: Option<&'static str>,
+    /// 0 if unknown.
+    pub(super) size: u64,
+    pub(super) optional: bool,
+}
+
+impl Envelope<'_> {
+    /// The headers of the first chunk, complete if it is the only one. The application's go on every chunk, as in the
+    /// reference.
+    pub(super) fn seal(self, inner: &Inner, own: Headers) -> Headers {
+        let mut headers = own;
+        let header = ChunkHeader {
+            size: self.size,
+            channel: Some(self.channel),
+            topic: Some(self.topic),
+            encoding: self.encoding.map(ByteString::from_static),
+            optional: self.optional,
+            ..ChunkHeader::data(self.id, 0, 0, true)
+        };
+        // Headers of a message that came from elsewhere must not pass for this stream's.
+        for stale in [sm::REQ_ID, sm::ERROR, sm::PAYLOAD_ENCODING] {
+            headers.remove(stale);
+        }
+        ChunkHeader { req_id: self.request_id, ..header }.write(&mut headers);
+        carry(&mut headers, sm::DATA_TOPIC, "bytes");
+        inner.headers(MessageKind::Request, self.target, headers)
+    }
+}
+
+/// Turns the headers of one chunk into those of another of the same stream.
+pub(super) fn place(headers: &mut Headers, chunk: &SendChunk) {
+    let header = ChunkHeader::data(0, chunk.sequence, chunk.offset, chunk.last);
+    headers.set(name(sm::DATA_TYPE), i64::from(header.kind.code()));
+    headers.set(name(sm::SEQUENCE), chunk.sequence);
+    headers.set(name(sm::OFFSET), chunk.offset);
+}
+
+/// The headers of an answer blob to a request that is refused on its way.
+pub(crate) fn refusal(
+    inner: &Arc<Inner>,
+    origin: &Fqcn,
+    request: &Headers,
+    chunk: &ChunkHeader,
+    id: ByteString,
+    failure: Message,
+) -> Headers {
+    let text = |text: &Option<ByteString>| text.clone().unwrap_or_default();
+    let (channel, topic) = (text(&chunk.channel), text(&chunk.topic));
+    let mut own = failure.headers;
+    own.set(name(cn::REQ_ID), request.text(cn::REQ_ID).cloned().unwrap_or_default());
+    for kept in [cn::SECURE, cn::OPTIONAL] {
+        own.set(name(kept), request.flag(kept));
+    }
+    if let Some(features) = request.get(cn::CELLNET) {
+        own.set(name(cn::CELLNET), features.clone());
+    }
+    let envelope = Envelope {
+        id: inner.streams.next_id(),
+        target: origin,
+        channel: name(sm::RETURN_ONLY),
+        topic: format!("{channel}:{topic}").into(),
+        request_id: Some(id),
+        encoding: Some(Payload::None.encoding()),
+        size: 0,
+        optional: chunk.optional,
+    };
+    envelope.seal(inner, own)
+}
+
+/// The headers of an ERROR about a stream, by `topic` towards its sender or its receiver.
+pub(crate) fn error_headers(
+    inner: &Arc<Inner>,
+    target: &Fqcn,
+    topic: &'static str,
+    chunk: &ChunkHeader,
+    text: &str,
+) -> Headers {
+    let mut headers = Headers::with_capacity(CONTROL_ENTRIES);
+    ChunkHeader::failure(chunk.id, 0, super::params::clipped(text)).write(&mut headers);
+    carry(&mut headers, topic, "none");
+    inner.headers(MessageKind::Request, target, headers)
+}
+
+/// The headers of an ACK or ERROR that this end of a stream sends. None if a filter refuses it.
+pub(super) fn control(
+    inner: &Inner,
+    target: &Fqcn,
+    topic: &'static str,
+    header: &ChunkHeader,
+    own: Headers,
+) -> Option<Headers> {
+    let mut headers = own;
+    header.write(&mut headers);
+    carry(&mut headers, topic, "none");
+    let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Request), from: None };
+    let passed = inner.filters.pass(Stage::OutgoingRequest, sm::STREAM_CHANNEL, topic, &mut passing);
+    if let Err(instead) = passed {
+        tracing::debug!(%target, reason = instead.error(), "stream control message refused by a filter");
+        return None;
+    }
+    Some(inner.headers(MessageKind::Request, target, headers))
+}
+
+/// Sends an ACK or ERROR now by the link of its stream, or by name if that is gone. False if there is no room now.
+pub(super) fn tell(
+    inner: &Inner,
+    via: &Arc<Link>,
+    target: &Fqcn,
+    topic: &'static str,
+    header: &ChunkHeader,
+    own: Headers,
+) -> bool {
+    let Some(headers) = control(inner, target, topic, header, own) else { return true };
+    let link = if via.end.is_cancelled() { inner.next_hop(target) } else { Some(via.clone()) };
+    let Some(link) = link else { return true };
+    match inner.send_now(&link, headers, bytes::Bytes::new()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%target, %error, kind = ?header.kind, "stream control message not sent");
+            false
+        }
+    }
+}
+
+/// A control message has so many headers at most.
+pub(super) const CONTROL_ENTRIES: usize = 18;
+
+/// What every stream message says.
+fn carry(headers: &mut Headers, topic: &'static str, encoding: &'static str) {
+    headers.set(name(cn::REPLY_EXPECTED), false);
+    for flag in [cn::OPTIONAL, cn::SECURE] {
+        if headers.get(flag).is_none() {
+            headers.set(name(flag), false);
+        }
+    }
+    headers.set(name(cn::TOPIC), Value::text(topic));
+    headers.set(name(cn::CHANNEL), Value::text(sm::STREAM_CHANNEL));
+    headers.set(name(cn::PAYLOAD_ENCODING), Value::text(encoding));
+}
