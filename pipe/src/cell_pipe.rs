@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use crate::{
     CELL_PIPE_CLASS, ConnectionSecurity, Credentials, DEFAULT_TIMEOUT, Delivery, InboxLimits, MessageType,
-    Mode, Pipe, PipeArgs, PipeError, PipeExport, PipeHost, PipeMessage, PipeNameError, Place, Side, Topic,
+    Mode, OpenError, Pipe, PipeArgs, PipeError, PipeExport, PipeHost, PipeMessage, PipeNameError, Place,
+    Side, Topic,
     host::{Describe, Lease, Settings},
     inbox::{Inbox, Offer},
     message::HB_SEQ,
@@ -38,7 +39,7 @@ use crate::{
 /// let root = Place::root("mem://hub".parse()?);
 /// let pipe = CellPipe::builder(Mode::Active, "site-1", "job-7", root)
 ///     .host(&host)
-///     .cell(move |cell| cell.transport(net.transport()))
+///     .cell(move |cell| cell.transport(net.clone()))
 ///     .build()?;
 /// pipe.open("task").await?;
 /// let sent = pipe.send(&PipeMessage::new_request("train".parse()?, "weights"), None).await?;
@@ -143,20 +144,20 @@ impl CellPipe {
 
 #[async_trait]
 impl Pipe for CellPipe {
-    async fn open(&self, name: &str) -> Result<(), PipeError> {
+    async fn open(&self, name: &str) -> Result<(), OpenError> {
         check_name(name)?;
         if self.opened().is_some() {
-            return Err(PipeError::Open);
+            return Err(OpenError::Already);
         }
         let lease = self.host.attach(&self.settings, &self.describe).await?;
         let mut opened = self.opened();
         if opened.is_some() {
-            return Err(PipeError::Open);
+            return Err(OpenError::Already);
         }
         let shared = lease.shared();
         if !shared.take_name(name) {
             let cell = self.fqcn().to_string();
-            return Err(PipeError::NameTaken { cell, name: name.into() });
+            return Err(OpenError::NameTaken { cell, name: name.into() });
         }
         let channel = ByteString::from(format!("cell_pipe.{name}"));
         let inbox = Arc::new(Inbox::new(self.limits));
@@ -280,10 +281,10 @@ fn take(inbox: &Inbox, peer: &Fqcn, request: Request) -> Result<Message, Handler
     }
 }
 
-fn check_name(name: &str) -> Result<(), PipeError> {
+fn check_name(name: &str) -> Result<(), OpenError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let good = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(valid);
-    if good { Ok(()) } else { Err(PipeError::Name(name.into())) }
+    if good { Ok(()) } else { Err(OpenError::Name(name.into())) }
 }
 
 /// Describes a side of a pipe through cells.
@@ -382,3 +383,45 @@ impl fmt::Debug for CellPipeBuilder {
 const SECURE_SCHEMES: [&str; 5] = ["stcp", "https", "wss", "quic", "grpcs"];
 /// A channel's name is part of the headers of every chunk.
 const MAX_NAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use cellnet_core::wire::Value;
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    /// What the reference says in the headers of a task, a heartbeat, END and an answer; see
+    /// `tests/data/cell_pipe.json`.
+    #[test]
+    fn messages_of_the_reference_are_read_and_stamped_alike() {
+        let place = "server@mem://hub".parse().unwrap();
+        let pipe = CellPipe::builder(Mode::Active, "site-1", "tok", place).build().unwrap();
+        let observed: Vec<Json> = serde_json::from_str(include_str!("../tests/data/cell_pipe.json")).unwrap();
+        assert_eq!(observed.len(), 4);
+        for observed in observed {
+            let observed = observed["headers"].as_object().unwrap();
+            let own = |key: &str| !key.starts_with("sm__") && key != HB_SEQ;
+            let headers: Vec<_> = observed.iter().filter(|(key, _)| own(key)).collect();
+            let topic = observed["sm__tp"].as_str().unwrap();
+            let mut came = Message::empty();
+            headers.iter().for_each(|(key, found)| came.headers.set(key.as_str(), value(found)));
+            let message = PipeMessage::from_wire(topic, came).unwrap();
+            let stamped = match message.topic == Topic::HEARTBEAT {
+                true => message.to_wire(),
+                false => pipe.stamp(&message, Duration::from_secs(10)),
+            };
+            assert_eq!(stamped.headers.len(), headers.len(), "{:?}", stamped.headers);
+            for (key, found) in headers {
+                assert_eq!(stamped.headers.get(key), Some(&value(found)), "{topic} {key}");
+            }
+        }
+    }
+
+    fn value(json: &Json) -> Value {
+        match json {
+            Json::String(text) => Value::Str(text.as_str().into()),
+            other => Value::F64(other.as_f64().unwrap()),
+        }
+    }
+}

@@ -15,7 +15,7 @@ use cellnet_core::{
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::{PipeError, Place, TreePolicy, activity::Activity};
+use crate::{OpenError, Place, TreePolicy, activity::Activity};
 
 /// Lets pipes whose cell has the same name share that cell, which ends with the last of them. Clones are the same host.
 ///
@@ -88,7 +88,7 @@ impl PipeHost {
 
     /// Joins the cell, or starts it. If it is just ending, waits for that first. A dropped future leaves nothing
     /// behind.
-    pub(crate) async fn attach(&self, settings: &Settings, describe: &Describe) -> Result<Lease, PipeError> {
+    pub(crate) async fn attach(&self, settings: &Settings, describe: &Describe) -> Result<Lease, OpenError> {
         let lease = loop {
             match self.try_attach(settings)? {
                 Ok(lease) => break lease,
@@ -100,7 +100,7 @@ impl PipeHost {
     }
 
     /// Counts one more pipe, or says what to wait for.
-    fn try_attach(&self, settings: &Settings) -> Result<Result<Lease, CancellationToken>, PipeError> {
+    fn try_attach(&self, settings: &Settings) -> Result<Result<Lease, CancellationToken>, OpenError> {
         let mut cells = self.cells();
         let slot = cells.entry(settings.me.clone()).or_insert_with(|| Slot {
             settings: settings.clone(),
@@ -113,7 +113,7 @@ impl PipeHost {
             return Ok(Err(slot.gone.clone()));
         }
         if slot.settings != *settings {
-            return Err(PipeError::Conflict(settings.me.to_string()));
+            return Err(OpenError::Conflict(settings.me.to_string()));
         }
         slot.pipes += 1;
         Ok(Ok(Lease {

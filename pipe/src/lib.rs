@@ -18,13 +18,15 @@ mod pipe;
 mod topic;
 
 pub use cell_pipe::{CellPipe, CellPipeBuilder};
-pub use handler::{HandlerConfig, HandlerConfigError, PipeEvent, PipeHandler};
+pub use handler::{HandlerConfig, HandlerConfigError, PipeEvent, PipeHandler, SendError};
 pub use host::{Credentials, PipeHost};
 pub use inbox::InboxLimits;
 pub use memory_pipe::MemoryPipe;
 pub use message::{MessageType, PipeMessage, text};
 pub use name::{Mode, ModeError, PipeNameError, pipe_fqcn};
-pub use pipe::{CELL_PIPE_CLASS, DEFAULT_TIMEOUT, Delivery, Pipe, PipeArgs, PipeError, PipeExport, Side};
+pub use pipe::{
+    CELL_PIPE_CLASS, DEFAULT_TIMEOUT, Delivery, OpenError, Pipe, PipeArgs, PipeError, PipeExport, Side,
+};
 pub use place::{
     ConnectionProperties, ConnectionSecurity, ConnectionSecurityError, Place, PlaceError, UnknownUrl,
 };

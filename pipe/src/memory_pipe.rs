@@ -13,7 +13,7 @@ use cellnet_core::message::ReturnCode;
 use tokio::time::Instant;
 
 use crate::{
-    Delivery, InboxLimits, Pipe, PipeError, PipeExport, PipeMessage, Side, Topic,
+    Delivery, InboxLimits, OpenError, Pipe, PipeError, PipeExport, PipeMessage, Side, Topic,
     activity::Activity,
     inbox::{Inbox, Offer},
 };
@@ -53,8 +53,8 @@ impl MemoryPipe {
 
 #[async_trait]
 impl Pipe for MemoryPipe {
-    async fn open(&self, _name: &str) -> Result<(), PipeError> {
-        if self.own.open.swap(true, Relaxed) { Err(PipeError::Open) } else { Ok(()) }
+    async fn open(&self, _name: &str) -> Result<(), OpenError> {
+        if self.own.open.swap(true, Relaxed) { Err(OpenError::Already) } else { Ok(()) }
     }
 
     async fn send(&self, message: &PipeMessage, _timeout: Option<Duration>) -> Result<Delivery, PipeError> {

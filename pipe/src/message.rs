@@ -250,6 +250,6 @@ mod tests {
 
     #[test]
     fn a_heartbeat_has_the_content_of_the_reference() {
-        assert_eq!(PipeMessage::heartbeat().data.as_bytes(), b"\x64\0\0\0\0\0\0\0\x01\xa0");
+        assert_eq!(PipeMessage::heartbeat().data.as_bytes(), b"\x64\0\0\0\0\0\0\0\0\x01\xa0");
     }
 }

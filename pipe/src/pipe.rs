@@ -10,7 +10,7 @@ use cellnet_core::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{PipeMessage, PipeNameError};
+use crate::PipeMessage;
 
 /// One side of a link between two processes. All methods take `&self`: one task may send while another receives.
 #[async_trait]
@@ -18,7 +18,7 @@ pub trait Pipe: fmt::Debug + Send + Sync + 'static {
     /// Opens the side under a name that both sides use. From then on messages are received.
     ///
     /// A dropped future may leave the pipe opened or not; [`close`](Self::close) puts that right.
-    async fn open(&self, name: &str) -> Result<(), PipeError>;
+    async fn open(&self, name: &str) -> Result<(), OpenError>;
 
     /// Sends a message and waits until the peer took it, that is, until it waits in the peer's process.
     ///
@@ -101,16 +101,13 @@ impl Delivery {
     }
 }
 
-/// Why a pipe cannot be used.
+/// Why a pipe did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PipeError {
-    /// It was not opened, or it was closed.
-    #[error("the pipe is not open")]
-    NotOpen,
-    /// It is open already.
+pub enum OpenError {
+    /// It is open.
     #[error("the pipe is open already")]
-    Open,
+    Already,
     /// Another pipe of this cell has that name.
     #[error("'{cell}' has an open pipe '{name}' already")]
     NameTaken {
@@ -119,24 +116,24 @@ pub enum PipeError {
         /// The name of the pipe.
         name: String,
     },
-    /// A pipe needs a name of letters, digits and the like, because it becomes part of a channel.
-    #[error("'{0}' is no name for a pipe; use letters, digits, '_', '-' and '.'")]
+    /// The name of a pipe becomes part of a channel.
+    #[error("'{0}' is no name for a pipe; use at most 256 letters, digits, '_', '-' and '.'")]
     Name(String),
-    /// The cell has no valid name.
-    #[error("the pipe has no cell")]
-    Cell(#[from] PipeNameError),
     /// Pipes of the same cell differ in where they attach, or in their credentials.
     #[error("'{0}' is in use with other settings")]
     Conflict(String),
     /// The cell did not start.
     #[error("the cell of the pipe did not start")]
     Start(#[from] StartError),
-    /// The caller's signal to give up.
-    #[error("aborted")]
-    Aborted,
-    /// The handler was stopped.
-    #[error("the handler of the pipe was stopped")]
-    Stopped,
+}
+
+/// Why a pipe neither sends nor receives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipeError {
+    /// It was not opened, or it was closed.
+    #[error("the pipe is not open")]
+    NotOpen,
 }
 
 /// A side of a pipe as seen from here.

@@ -64,6 +64,21 @@ pub enum PipeEvent {
     PeerGone(String),
 }
 
+/// Why a handler ended a send.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The pipe does not send.
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
+    /// The caller gave the signal.
+    #[error("aborted")]
+    Aborted,
+    /// The handler was stopped.
+    #[error("the handler of the pipe was stopped")]
+    Stopped,
+}
+
 /// Callbacks of the application.
 #[derive(Clone, Default)]
 struct Told {
@@ -162,7 +177,7 @@ impl PipeHandler {
         message: &PipeMessage,
         timeout: Option<Duration>,
         abort: Option<&CancellationToken>,
-    ) -> Result<Delivery, PipeError> {
+    ) -> Result<Delivery, SendError> {
         let _kept = Kept { pipe: &*self.pipe, message };
         let aborted = async {
             match abort {
@@ -172,11 +187,11 @@ impl PipeHandler {
         };
         let outcome = tokio::select! {
             biased;
-            () = aborted => Err(PipeError::Aborted),
-            () = self.shared.stop.cancelled() => Err(PipeError::Stopped),
-            outcome = self.send_until_taken(message, timeout) => outcome,
+            () = aborted => Err(SendError::Aborted),
+            () = self.shared.stop.cancelled() => Err(SendError::Stopped),
+            outcome = self.send_until_taken(message, timeout) => outcome.map_err(SendError::from),
         };
-        if matches!(outcome, Err(PipeError::NotOpen)) {
+        if matches!(outcome, Err(SendError::Pipe(_))) {
             self.shared.broken.notify_one();
         }
         outcome
