@@ -55,7 +55,18 @@ pub use cellnet_tcp::Tcp;
 /// Without the feature `tcp`, a `tcp://` URL fails with a text that names the feature. A driver of one's own for that
 /// scheme starts from [`Cell::builder`] instead, which presets nothing.
 pub fn builder(name: Fqcn) -> CellBuilder {
-    let builder = Cell::builder(name).resolver(policy::Policy);
+    drivers(Cell::builder(name).resolver(pipe::TreePolicy))
+}
+
+/// Adds the transports that are compiled in, for cells that others describe, such as those of pipes.
+///
+/// ```
+/// # use cellnet::pipe::{CellPipe, Mode};
+/// let place = "relay-1@tcp://127.0.0.1:8003".parse()?;
+/// let pipe = CellPipe::builder(Mode::Active, "site-1", "job-7", place).cell(cellnet::drivers).build()?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub fn drivers(builder: CellBuilder) -> CellBuilder {
     #[cfg(feature = "tcp")]
     let builder = builder.transport(Tcp::new());
     #[cfg(not(feature = "tcp"))]
@@ -63,30 +74,7 @@ pub fn builder(name: Fqcn) -> CellBuilder {
     builder
 }
 
-/// The schemes that [`builder`] presets a driver for.
+/// The schemes that [`drivers`] has a transport for.
 pub fn schemes() -> &'static [&'static str] {
     if cfg!(feature = "tcp") { &["tcp"] } else { &[] }
-}
-
-mod policy {
-    use std::borrow::Cow;
-
-    use cellnet_core::{
-        Fqcn,
-        route::{Neighbours, Resolver},
-    };
-
-    #[derive(Debug)]
-    pub(crate) struct Policy;
-
-    impl Resolver for Policy {
-        fn next_hop<'a>(
-            &self,
-            me: &'a Fqcn,
-            target: &'a Fqcn,
-            neighbours: &dyn Neighbours,
-        ) -> Option<Cow<'a, str>> {
-            cellnet_pipe::next_hop(me, target, &|name| neighbours.contains(name)).map(Cow::Borrowed)
-        }
-    }
 }

@@ -123,7 +123,7 @@ impl Outcome {
         let failure = Status::of_reply(code.as_ref()).map(|status| {
             let code = code.as_ref().map_or("nothing", ReturnCode::as_str);
             let why = error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-            Failure::new(status, format!("'{target}' answered {code}{why}"))
+            Failure::new(status, format!("the request to '{target}' ended with {code}{why}"))
         });
         Self { code, error, payload: reply.payload, figures: None, failure }
     }
@@ -226,7 +226,7 @@ mod tests {
         let outcome = Outcome::of(Ok(reply), &Fqcn::server());
         let failure = outcome.failure.unwrap();
         assert_eq!(failure.status, Status::Limit);
-        assert_eq!(failure.to_string(), "'server' answered service_unavailable: busy");
+        assert_eq!(failure.to_string(), "the request to 'server' ended with service_unavailable: busy");
         let outcome = Outcome::of(Err(RequestError::Timeout(Duration::from_secs(1))), &Fqcn::server());
         assert_eq!(outcome.code, Some(ReturnCode::TIMEOUT));
         assert_eq!(outcome.failure.unwrap().status, Status::Timeout);

@@ -60,6 +60,23 @@ pub(crate) fn read_file(path: &std::path::Path) -> Result<Bytes, Failure> {
     })
 }
 
+/// Bytes that look random, do not compress, and are the same for the same seed.
+pub(crate) fn noise(size: usize, seed: u64) -> Bytes {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        // SplitMix64
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    });
+    let mut bytes = Vec::with_capacity(size.next_multiple_of(8));
+    words.take(size.div_ceil(8)).for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    bytes.truncate(size);
+    bytes.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +106,14 @@ mod tests {
     fn a_missing_file_is_named() {
         let failure = payload(Some(Source::File("no/such file".into()))).unwrap_err();
         assert!(failure.to_string().contains("'no/such file'"), "{failure}");
+    }
+
+    #[test]
+    fn noise_has_its_size_and_depends_on_the_seed_only() {
+        for size in [0, 1, 8, 13] {
+            assert_eq!(noise(size, 1).len(), size);
+        }
+        assert_eq!(noise(100, 1), noise(100, 1));
+        assert_ne!(noise(100, 1), noise(100, 2));
     }
 }

@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging: warnings and what the commands themselves say; more with each `-v`.
-pub(crate) fn start(verbose: u8) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(verbose)));
+/// Starts logging: what the command itself says, and warnings if it `keeps_running`; one that ends says what went wrong
+/// when it does. More with each `-v`.
+pub(crate) fn start(verbose: u8, keeps_running: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(verbose, keeps_running)));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = fmt()
         .with_env_filter(filter)
@@ -18,9 +19,10 @@ pub(crate) fn start(verbose: u8) {
     let _ = log.try_init();
 }
 
-fn directives(verbose: u8) -> &'static str {
+fn directives(verbose: u8, keeps_running: bool) -> &'static str {
     match verbose {
-        0 => "warn,cellnet::cli=info",
+        0 if keeps_running => "warn,cellnet::cli=info",
+        0 => "error,cellnet::cli=info",
         1 => "info",
         2 => "info,cellnet=debug",
         _ => "info,cellnet=trace",

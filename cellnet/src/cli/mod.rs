@@ -51,6 +51,17 @@ enum Command {
     Demo(demo::Args),
 }
 
+impl Command {
+    /// Whether it runs until it is stopped.
+    fn keeps_running(&self) -> bool {
+        match self {
+            Self::Serve(_) => true,
+            Self::Pipe(args) => args.keeps_running(),
+            Self::Call(_) | Self::Demo(_) => false,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   cellnet demo
@@ -77,7 +88,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    log::start(cli.verbose);
+    log::start(cli.verbose, cli.command.keeps_running());
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }

@@ -1,6 +1,221 @@
-//! `cellnet pipe`
-use super::status::Failure;
-/// Link with another process
+//! `cellnet pipe`: one side of a pipe, that answers or that asks.
+
+mod echo;
+mod send;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use cellnet::{
+    CellUrl, Fqcn,
+    pipe::{CellPipe, Mode, Pipe, PipeError, Place, Topic},
+};
+
+use super::{
+    net,
+    status::{Failure, Status, chain},
+    units,
+};
+
+/// Run one side of a pipe: answer what comes, or send and check the answers
+///
+/// With --echo, answers until SIGINT or SIGTERM; prints `READY {…}` once it is connected. With --send, verifies every
+/// answer byte for byte and prints figures.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-pub(crate) async fn run(_: Args, _: bool) -> Result<(), Failure> { Ok(()) }
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Which side: active or passive
+    #[arg(long, env = "CELLNET_MODE")]
+    mode: Option<Mode>,
+
+    /// The site of both sides
+    #[arg(long, env = "CELLNET_SITE")]
+    site: Option<String>,
+
+    /// What both sides know, for example the id of a job
+    #[arg(long, env = "CELLNET_TOKEN")]
+    token: Option<String>,
+
+    /// Attach to the server, which listens here
+    #[arg(long, env = "CELLNET_ROOT", value_name = "URL", value_parser = net::url)]
+    root: Option<CellUrl>,
+
+    /// Attach to the client parent
+    #[arg(long, env = "CELLNET_CP", value_name = "FQCN@URL", value_parser = place)]
+    cp: Option<Place>,
+
+    /// Attach to a relay
+    #[arg(long, env = "CELLNET_RELAY", value_name = "FQCN@URL", value_parser = place)]
+    relay: Option<Place>,
+
+    /// Name of the pipe, the same on both sides
+    #[arg(long, env = "CELLNET_CHANNEL", value_name = "NAME")]
+    channel: Option<String>,
+
+    /// Answer every request with its own topic and data
+    #[arg(long, env = "CELLNET_ECHO", value_parser = clap::builder::FalseyValueParser::new())]
+    echo: bool,
+
+    /// Send so many requests, one after the other
+    #[arg(long, env = "CELLNET_SEND", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    send: Option<u64>,
+
+    /// Bytes of each request
+    #[arg(long, env = "CELLNET_SIZE", value_name = "BYTES", default_value = "64", value_parser = units::size)]
+    size: usize,
+
+    /// Topic of the requests
+    #[arg(long, env = "CELLNET_TOPIC", default_value = "echo")]
+    topic: Topic,
+
+    /// Send the content of this file instead
+    #[arg(long, env = "CELLNET_FILE")]
+    file: Option<PathBuf>,
+
+    /// How long to wait for a connection, and for progress of each message
+    #[arg(long, env = "CELLNET_TIMEOUT", default_value = "5s", value_parser = units::duration)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cellnet pipe --mode passive --site site-1 --token job-7 --root tcp://127.0.0.1:8002 --channel task --echo
+  cellnet pipe --mode active --site site-1 --token job-7 --root tcp://127.0.0.1:8002 --channel task --send 1000
+  cellnet pipe --mode active --site site-1 --token job-7 --relay relay-1@tcp://127.0.0.1:8003 --channel task \\
+               --send 3 --file model.bin --json";
+
+pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
+    let what = check(&args)?;
+    let pipe = CellPipe::builder(what.mode, what.site, what.token, what.place).cell(cellnet::drivers).build();
+    let pipe = Arc::new(pipe.map_err(|error| Failure::usage(chain(&error)))?);
+    let work = match what.work {
+        Work::Echo => return echo::run(pipe, what.channel).await,
+        Work::Send(count) => send::Work::new(count, &args)?,
+    };
+    send::run(pipe, what.channel, work, json).await
+}
+
+impl Args {
+    /// Whether the command runs until it is stopped.
+    pub(crate) fn keeps_running(&self) -> bool {
+        self.send.is_none()
+    }
+}
+
+/// What the arguments mean, once they make sense together.
+#[derive(Debug)]
+struct What<'a> {
+    mode: Mode,
+    site: &'a str,
+    token: &'a str,
+    place: Place,
+    channel: &'a str,
+    work: Work,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Work {
+    Echo,
+    Send(u64),
+}
+
+fn check(args: &Args) -> Result<What<'_>, Failure> {
+    let root = args.root.clone().map(Place::root);
+    let places: Vec<Place> = [root, args.cp.clone(), args.relay.clone()].into_iter().flatten().collect();
+    let place = match <[Place; 1]>::try_from(places) {
+        Ok([place]) => place,
+        Err(places) if places.is_empty() => {
+            return Err(Failure::usage("the pipe attaches nowhere; give --root URL, --cp FQCN@URL or --relay FQCN@URL"));
+        }
+        Err(places) => {
+            let places: Vec<_> = places.iter().map(ToString::to_string).collect();
+            return Err(Failure::usage(format!(
+                "a pipe attaches to one cell, not to {}; give one of --root, --cp and --relay",
+                places.join(" and ")
+            )));
+        }
+    };
+    let work = match (args.echo, args.send) {
+        (true, None) => Work::Echo,
+        (false, Some(count)) => Work::Send(count),
+        _ => return Err(Failure::usage("give either --echo or --send N")),
+    };
+    Ok(What {
+        mode: args.mode.ok_or_else(|| missing("--mode active or --mode passive"))?,
+        site: args.site.as_deref().ok_or_else(|| missing("--site NAME"))?,
+        token: args.token.as_deref().ok_or_else(|| missing("--token TEXT"))?,
+        place,
+        channel: args.channel.as_deref().ok_or_else(|| missing("--channel NAME"))?,
+        work,
+    })
+}
+
+fn missing(flag: &str) -> Failure {
+    Failure::usage(format!("the pipe is not described; give {flag}"))
+}
+
+/// Reads `FQCN@URL` whose transport is there.
+fn place(text: &str) -> Result<Place, String> {
+    let place: Place = text.parse().map_err(|error: cellnet::pipe::PlaceError| error.to_string())?;
+    net::url(&place.url().to_string())?;
+    Ok(place)
+}
+
+/// Opens a pipe; gives the name of its peer.
+async fn open(pipe: &CellPipe, channel: &str) -> Result<Fqcn, Failure> {
+    pipe.open(channel).await.map_err(|error| match error {
+        PipeError::Start(error) => error.into(),
+        PipeError::Name(_) => Failure::usage(error.to_string()),
+        error => Failure::new(Status::Failed, chain(&error)),
+    })?;
+    Ok(pipe.peer().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Line::try_parse_from(format!("pipe {line}").split_whitespace()).unwrap().args
+    }
+
+    const SIDE: &str = "--mode active --site s --token t --channel task";
+
+    #[test]
+    fn the_place_decides_the_cell() {
+        for (place, fqcn) in [
+            ("--root tcp://h:1", "server"),
+            ("--cp site-1@tcp://h:1", "site-1"),
+            ("--relay relay-1@tcp://h:1", "relay-1"),
+        ] {
+            let args = args(&format!("{SIDE} {place} --echo"));
+            let what = check(&args).unwrap();
+            assert_eq!((what.place.fqcn().as_str(), what.work), (fqcn, Work::Echo));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_to_give() {
+        for (line, named) in [
+            (format!("{SIDE} --echo"), "--root URL"),
+            (format!("{SIDE} --root tcp://h:1 --cp c@tcp://h:2 --echo"), "c@tcp://h:2"),
+            (format!("{SIDE} --root tcp://h:1"), "--send N"),
+            (format!("{SIDE} --root tcp://h:1 --echo --send 1"), "either"),
+            ("--root tcp://h:1 --echo --mode active --site s --token t".into(), "--channel"),
+            ("--root tcp://h:1 --echo --site s --token t --channel c".into(), "--mode"),
+        ] {
+            let args = args(&line);
+            let failure = check(&args).unwrap_err();
+            assert!(failure.to_string().contains(named), "{line}: {failure}");
+        }
+        assert!(place("site-1").unwrap_err().contains("'site-1'"));
+        assert!(place("site-1@foo://h:1").unwrap_err().contains("'foo'"));
+    }
+}

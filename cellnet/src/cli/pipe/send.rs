@@ -1,0 +1,212 @@
+//! The side that asks and checks the answers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cellnet::{
+    ReturnCode,
+    pipe::{CellPipe, HandlerConfig, MessageType, Pipe, PipeEvent, PipeHandler, PipeMessage, Topic},
+};
+use serde::Serialize;
+
+use super::Args;
+use crate::cli::{
+    data,
+    figures::{Figures, Times, Watch},
+    net, show,
+    status::{Failure, Status, chain},
+};
+
+/// What to send, and how often.
+#[derive(Debug)]
+pub(super) struct Work {
+    count: u64,
+    topic: Topic,
+    data: Bytes,
+    timeout: Duration,
+}
+
+impl Work {
+    pub(super) fn new(count: u64, args: &Args) -> Result<Self, Failure> {
+        let data = match &args.file {
+            Some(path) => data::read_file(path)?,
+            None => data::noise(args.size, 1),
+        };
+        Ok(Self { count, topic: args.topic.clone(), data, timeout: args.timeout })
+    }
+}
+
+/// Sends everything and tells how it went.
+pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, work: Work, json: bool) -> Result<(), Failure> {
+    let peer = super::open(&pipe, channel).await?;
+    let cell = pipe.cell().expect("the pipe is open");
+    let (ended, figures) = match net::reach(&cell, &peer, work.timeout).await {
+        Ok(()) => send_all(&pipe, &work).await,
+        Err(unreached) => (Err(unreached.into()), None),
+    };
+    if json {
+        let failure = ended.as_ref().err();
+        show::print_json(&Report {
+            name: pipe.fqcn().as_str(),
+            peer: peer.as_str(),
+            return_code: failure.map_or(ReturnCode::OK, code).as_str(),
+            error: failure.map(ToString::to_string),
+            bytes: work.data.len(),
+            figures: figures.as_ref(),
+        })?;
+    } else if let Some(figures) = figures.filter(|_| ended.is_ok()) {
+        show::print_line(figures.table().trim_end())?;
+    }
+    pipe.close().await;
+    ended
+}
+
+/// The one object of `--json`. `bytes` is the size of each message.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    name: &'a str,
+    peer: &'a str,
+    return_code: &'a str,
+    error: Option<String>,
+    bytes: usize,
+    #[serde(flatten)]
+    figures: Option<&'a Figures>,
+}
+
+/// The return code that is nearest to a failure.
+fn code(failure: &Failure) -> ReturnCode {
+    match failure.status {
+        Status::Unreachable | Status::PeerGone => ReturnCode::TARGET_UNREACHABLE,
+        Status::Timeout => ReturnCode::TIMEOUT,
+        Status::Limit => ReturnCode::SERVICE_UNAVAILABLE,
+        _ => ReturnCode::PROCESS_EXCEPTION,
+    }
+}
+
+/// Sends one message after the other, then says END. The figures count what was echoed.
+async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Option<Figures>) {
+    let handler = match PipeHandler::new(pipe.clone(), HandlerConfig::default()) {
+        Ok(handler) => handler,
+        Err(error) => return (Err(Failure::new(Status::Failed, chain(&error))), None),
+    };
+    handler.start();
+    let mut times = Times::new();
+    let watch = Watch::start();
+    // The checking of the answers is not what is measured.
+    let mut exchanging = Duration::ZERO;
+    let mut ended = Ok(());
+    for number in 1..=work.count {
+        let message = PipeMessage::new_request(work.topic.clone(), work.data.clone());
+        let began = Instant::now();
+        let echoed = tokio::try_join!(send(&handler, &message, work.timeout), echo(&handler, &message, work.timeout));
+        let took = began.elapsed();
+        ended = echoed.and_then(|((), echo)| verify(number, &message, &echo));
+        if ended.is_err() {
+            break;
+        }
+        times.record(took);
+        exchanging += took;
+    }
+    let figures = watch.figures(exchanging, &times, work.data.len());
+    if ended.is_ok() {
+        handler.notify_end(cellnet::Payload::None).await;
+    }
+    handler.stop().await;
+    (ended, Some(figures))
+}
+
+async fn send(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<(), Failure> {
+    let outcome = handler.send_to_peer(message, Some(timeout), None).await;
+    let outcome = outcome.map_err(|error| Failure::new(Status::PeerGone, chain(&error)))?;
+    if outcome.is_taken() {
+        return Ok(());
+    }
+    let status = Status::of_reply(Some(&outcome.code())).unwrap_or(Status::Failed);
+    let text = format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
+    Err(Failure::new(status, text))
+}
+
+/// Waits for the answer to a message as long as the peer shows life.
+async fn echo(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<PipeMessage, Failure> {
+    let gone = |text: &str| Failure::new(Status::PeerGone, format!("the peer {text} before it answered"));
+    loop {
+        let event = match tokio::time::timeout(timeout, handler.next()).await {
+            Ok(event) => event,
+            Err(_) => {
+                let active = handler.pipe().last_peer_active();
+                if active.is_some_and(|last| last.elapsed() < timeout) || still_trying(active) {
+                    continue;
+                }
+                return Err(Failure::new(Status::Timeout, format!("no answer from the peer within {timeout:?}")));
+            }
+        };
+        match event {
+            Some(PipeEvent::Message(reply)) if answers(&reply, message) => return Ok(reply),
+            Some(PipeEvent::End(_)) => return Err(gone("was done")),
+            Some(PipeEvent::Abort(_)) => return Err(gone("gave up")),
+            Some(PipeEvent::PeerGone(why)) => return Err(gone(&format!("was gone ({why})"))),
+            None => return Err(gone("was gone")),
+            Some(_) => {}
+        }
+    }
+}
+
+/// A peer that was never heard of is the business of whoever sends, which gives up by itself.
+fn still_trying(active: Option<tokio::time::Instant>) -> bool {
+    active.is_none()
+}
+
+fn answers(reply: &PipeMessage, message: &PipeMessage) -> bool {
+    reply.msg_type == MessageType::Reply && reply.req_id.as_ref() == Some(&message.msg_id)
+}
+
+/// Compares an answer with what was sent.
+fn verify(number: u64, sent: &PipeMessage, echo: &PipeMessage) -> Result<(), Failure> {
+    let (ours, theirs) = (sent.data.as_bytes(), echo.data.as_bytes());
+    let wrong = if sent.topic != echo.topic {
+        format!("topic '{}' instead of '{}'", echo.topic, sent.topic)
+    } else if ours.len() != theirs.len() {
+        format!("{} bytes instead of {}", theirs.len(), ours.len())
+    } else if ours != theirs {
+        let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+        format!("another byte at {at}")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Status::Integrity, format!("answer {number} is not what was sent: it has {wrong}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(topic: &str, data: &'static str) -> PipeMessage {
+        PipeMessage::new_request(topic.parse().unwrap(), data)
+    }
+
+    #[test]
+    fn every_difference_is_an_integrity_failure_that_says_where() {
+        let sent = message("t", "abc");
+        assert!(verify(1, &sent, &PipeMessage::new_reply(&sent, "abc")).is_ok());
+        for (reply, named) in [
+            (PipeMessage::new_reply(&sent, "abd"), "byte at 2"),
+            (PipeMessage::new_reply(&sent, "ab"), "2 bytes instead of 3"),
+            (message("u", "abc"), "topic 'u'"),
+        ] {
+            let failure = verify(7, &sent, &reply).unwrap_err();
+            assert_eq!(failure.status, Status::Integrity);
+            assert!(failure.to_string().contains(named) && failure.to_string().contains("answer 7"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn only_the_reply_to_a_message_answers_it() {
+        let sent = message("t", "abc");
+        assert!(answers(&PipeMessage::new_reply(&sent, "x"), &sent));
+        assert!(!answers(&PipeMessage::new_reply(&message("t", "abc"), "x"), &sent));
+        assert!(!answers(&sent, &sent));
+    }
+}
