@@ -6,7 +6,7 @@
 use std::{error::Error, sync::Arc};
 
 use cellnet::{
-    CellUrl, SHUTDOWN, Tcp,
+    CellUrl, SHUTDOWN,
     pipe::{CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeMessage, Place},
 };
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Some(PipeEvent::Message(result)) = job.next().await else { return Err("no result came".into()) };
     assert_eq!(result.req_id.as_ref(), Some(&task.msg_id));
     assert_eq!(result.data.as_bytes(), 3_000_000_u64.to_be_bytes());
-    println!("the trainer counted to {}", 3_000_000);
+    println!("the trainer took {} bytes and answered {:?}", task.data.len(), result.data.as_bytes());
 
     // The trainer ends when it is told that the job is done.
     let done = job.pipe().send(&PipeMessage::end("end_of_job".into()), None).await?;
@@ -36,9 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// One side of the pipe, open and watched over: heartbeats, resends, and the news that the peer is gone.
 async fn open(mode: Mode, root: CellUrl) -> Result<PipeHandler, Box<dyn Error>> {
-    let pipe = CellPipe::builder(mode, "site-1", "job-7", Place::root(root))
-        .cell(|cell| cell.transport(Tcp::new()))
-        .build()?;
+    let pipe =
+        CellPipe::builder(mode, "site-1", "job-7", Place::root(root)).cell(cellnet::drivers).build()?;
     pipe.open("task").await?;
     println!("{} is open", pipe.fqcn());
     let handler = PipeHandler::new(Arc::new(pipe), HandlerConfig::default())?;

@@ -20,9 +20,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let site = cellnet::builder("site-1".parse()?).dial(server.listening()[0].clone()).start().await?;
     site.connected().await;
 
-    // Each write waits until the receiver has room; at most a window (16 MiB) is on the way.
+    // Each write waits until the receiver has room; at most a window (16 MiB) and a chunk are on the way.
     let mut stream = site.open_stream(server.name(), "logs", "upload", Headers::new(), Some(TOTAL as u64))?;
-    let piece = Bytes::from(vec![1; 1 << 20]);
+    let piece = Bytes::from(vec![1; 4 << 20]);
     for _ in 0..TOTAL / piece.len() {
         stream.write(piece.clone()).await?;
         let progress = stream.progress();
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A large request is a stream, too, and tells its progress.
     let reply = site
-        .request(server.name(), "echo", "large", Message::new(piece.repeat(8)))
+        .request(server.name(), "echo", "large", Message::new(piece.repeat(2)))
         .on_progress(|p| {
             println!("request {} of {}, reply {} of {}", p.sent, p.to_send, p.received, p.to_receive)
         })
