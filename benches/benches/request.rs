@@ -12,7 +12,7 @@ fn requests(c: &mut Criterion) {
     let pairs = [("mem", runtime.block_on(Pair::over_mem())), ("tcp", runtime.block_on(Pair::over_tcp()))];
     for (transport, pair) in &pairs {
         let mut group = c.benchmark_group(format!("request_{transport}"));
-        for (kind, channel) in [("plain", PLAIN)] {
+        for (kind, channel) in [("plain", PLAIN), ("blob", STREAMED)] {
             for size in SIZES {
                 let payload = Bytes::from(vec![7; size]);
                 group.throughput(Throughput::Bytes(2 * size as u64));

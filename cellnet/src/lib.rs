@@ -36,12 +36,12 @@
 mod missing;
 
 pub use cellnet_core::{
-    CellUrl, Fqcn, FqcnError, Scheme, UrlError,
+    CellUrl, Fqcn, FqcnError, Scheme, UrlError, cell,
     cell::{
-        ANY, Answer, Ask, Cell, CellBuilder, CellConfig, CellEvent, Events, Filter, HandlerError, Passing, Request,
-        RequestError, RequestId, SHUTDOWN, Stage, StartError,
+        ANY, Answer, Ask, Cell, CellBuilder, CellConfig, CellEvent, Events, Filter, HandlerError, Passing,
+        Request, RequestError, RequestId, SHUTDOWN, Stage, StartError,
     },
-    cell, fobs, link,
+    fobs, link,
     message::{Message, MessageKind, Payload, ReturnCode},
     route, stats, stream, transport, wire,
 };

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{
     data::{self, Source},
     figures::{Figures, Times, Watch},
-    net::{self, Upward},
+    net::{self, Unreached, Upward},
     show,
     status::{Failure, Status},
     units,
@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// The other half of the handler's name
     topic: String,
 
-    /// What to send: text, @FILE, or - for standard input; nothing for no payload
-    #[arg(value_name = "DATA|@FILE|-", allow_hyphen_values = true)]
+    /// What to send: text, @FILE, or - for standard input; nothing for no payload. Text that begins with - goes after --
+    #[arg(value_name = "DATA|@FILE|-")]
     data: Option<Source>,
 
     /// Name of this cell; a random one by default
@@ -75,19 +75,34 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     if args.upward.is_empty() {
         return Err(Failure::usage(format!("no way to '{}'; give --root URL or --parent URL", args.target)));
     }
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => random_name(),
-    };
     let message = Message::new(data::payload(args.data.clone())?);
-    let cell = args.upward.dial(cellnet::builder(name)).start().await?;
-    let outcome = match net::reach(&cell, &args.target, args.timeout).await {
+    let (cell, reached) = join(&args).await?;
+    let outcome = match reached {
         Ok(()) => ask(&cell, &args, message).await,
         Err(unreached) => Outcome::failed(unreached.code(), unreached.to_string(), unreached.into()),
     };
     let told = outcome.tell(&cell, &args, json);
     cell.shutdown(SHUTDOWN).await;
     told
+}
+
+/// Starts a cell and waits until it has a way to the target.
+async fn join(args: &Args) -> Result<(Cell, Result<(), Unreached>), Failure> {
+    let start = async |name| args.upward.dial(cellnet::builder(name)).start().await;
+    let cell = start(args.name.clone().unwrap_or_else(random_name)).await?;
+    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
+        return Ok((cell, reached));
+    }
+    // A parent passes on what comes from its children only, and now its name is known.
+    let neighbours = cell.neighbours();
+    let Some(child) = neighbours.first().and_then(|parent| parent.child(random_name().as_str()).ok()) else {
+        return Ok((cell, reached));
+    };
+    cell.shutdown(SHUTDOWN).await;
+    let cell = start(child).await?;
+    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    Ok((cell, reached))
 }
 
 /// A name that nobody else has.
@@ -107,7 +122,13 @@ struct Outcome {
 
 impl Outcome {
     fn failed(code: ReturnCode, error: String, failure: Failure) -> Self {
-        Self { code: Some(code), error: Some(error), payload: Payload::None, figures: None, failure: Some(failure) }
+        Self {
+            code: Some(code),
+            error: Some(error),
+            payload: Payload::None,
+            figures: None,
+            failure: Some(failure),
+        }
     }
 
     fn of(asked: Result<Message, RequestError>, target: &Fqcn) -> Self {
@@ -246,7 +267,9 @@ mod tests {
         };
         let json = serde_json::to_value(&report).unwrap();
         let names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        for name in ["name", "peer", "return_code", "error", "payload", "bytes", "msgs_s", "MBps", "p50_us", "rss_mb"] {
+        for name in
+            ["name", "peer", "return_code", "error", "payload", "bytes", "msgs_s", "MBps", "p50_us", "rss_mb"]
+        {
             assert!(names.contains(&name), "{name} is missing in {names:?}");
         }
     }

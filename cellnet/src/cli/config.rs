@@ -47,7 +47,10 @@ fn apply_text(mut command: Command, text: &str) -> Result<Command, ConfigError> 
     }
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     if let Some(name) = tables.keys().find(|name| !names.contains(name)) {
-        return Err(ConfigError::Unknown(name.clone(), format!("cellnet, nor a command ({})", names.join(", "))));
+        return Err(ConfigError::Unknown(
+            name.clone(),
+            format!("cellnet, nor a command ({})", names.join(", ")),
+        ));
     }
     for name in names {
         let sub = command.find_subcommand(&name).expect("the name was listed");
@@ -95,7 +98,8 @@ fn try_mut_subcommand(
 
 /// Makes a value the default of a flag, if the flag takes it.
 fn preset(command: Command, key: &str, value: &Value) -> Result<Command, ConfigError> {
-    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(key)).expect("the flag was listed").clone();
+    let arg =
+        command.get_arguments().find(|arg| arg.get_long() == Some(key)).expect("the flag was listed").clone();
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         let Value::Boolean(on) = *value else {
             return Err(ConfigError::Value { key: key.into(), text: "write true or false".into() });

@@ -16,7 +16,9 @@ mod units;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind,
+};
 
 use status::{Failure, Status};
 
@@ -93,8 +95,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime
+        .map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,

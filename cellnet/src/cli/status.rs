@@ -88,7 +88,9 @@ impl From<StartError> for Failure {
         match source {
             TransportError::Io { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Self::new(
                 Status::Failed,
-                format!("cannot listen on '{url}': the port is in use; choose another, or 0 for any free one"),
+                format!(
+                    "cannot listen on '{url}': the port is in use; choose another, or 0 for any free one"
+                ),
             ),
             TransportError::UnknownScheme { .. } | TransportError::Url { .. } => Self::usage(chain(source)),
             _ => Self::new(Status::Failed, chain(&error)),

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_and_without_unit() {
-        let table = [("5s", 5000), ("5", 5000), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
+        let table =
+            [("5s", 5000), ("5", 5000), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
         for (text, millis) in table {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }

@@ -56,7 +56,11 @@ pub(super) fn millis(time: Duration) -> String {
 
 /// A size for people.
 pub(super) fn bytes(size: usize) -> String {
-    if size < 1 << 20 { format!("{size} bytes") } else { format!("{:.1} MiB", size as f64 / (1 << 20) as f64) }
+    if size < 1 << 20 {
+        format!("{size} bytes")
+    } else {
+        format!("{:.1} MiB", size as f64 / (1 << 20) as f64)
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use cellnet::{
-    ANY, Cell, CellBuilder, CellEvent, CellUrl, Events, Fqcn, HandlerError, Message, Payload, Request, SHUTDOWN,
+    ANY, Cell, CellBuilder, CellEvent, CellUrl, Events, Fqcn, HandlerError, Message, Payload, Request,
+    SHUTDOWN,
     pipe::{CellPipe, HandlerConfig, MessageType, Mode, Pipe, PipeEvent, PipeHandler, PipeMessage, Place},
     wire::{Headers, Value, keys::cn},
 };
@@ -45,7 +46,8 @@ impl Network {
     /// Starts every cell and waits until all are connected.
     pub(super) async fn start() -> Result<Self, Failure> {
         let server = builder(&Fqcn::server()).listen(any_port()).start().await?;
-        let relay = builder(&name(RELAY)).listen(any_port()).dial(server.listening()[0].clone()).start().await?;
+        let relay =
+            builder(&name(RELAY)).listen(any_port()).dial(server.listening()[0].clone()).start().await?;
         relay.connected().await;
         let mut sites = Vec::new();
         for site in ["site-1", "site-2"] {
@@ -64,8 +66,10 @@ impl Network {
 
     /// Who is linked to whom, as the cells see it now.
     pub(super) fn tree(&self) -> String {
-        let mut text = format!("server    {}\n└── {RELAY}    {}\n", self.server.listening()[0], self.relay_url());
-        let mut below: Vec<_> = self.relay.neighbours().into_iter().filter(|name| !name.is_server()).collect();
+        let mut text =
+            format!("server    {}\n└── {RELAY}    {}\n", self.server.listening()[0], self.relay_url());
+        let mut below: Vec<_> =
+            self.relay.neighbours().into_iter().filter(|name| !name.is_server()).collect();
         below.sort();
         let last = below.len().saturating_sub(1);
         for (at, name) in below.iter().enumerate() {
@@ -75,10 +79,10 @@ impl Network {
         text
     }
 
-    /// Ends the relay and waits until all its neighbours know.
+    /// Ends the relay at once, whatever it has in its queues, and waits until all its neighbours know.
     pub(super) async fn kill_relay(&mut self) -> Result<(), Failure> {
         let events: Vec<Events> = self.around_relay().map(Cell::events).collect();
-        self.relay.shutdown(Duration::from_millis(100)).await;
+        self.relay.shutdown(Duration::ZERO).await;
         for mut events in events {
             let gone = |event: &CellEvent| matches!(event, CellEvent::Disconnected { peer, .. } if peer.as_str() == RELAY);
             wait_for(&mut events, gone).await?;
@@ -90,8 +94,10 @@ impl Network {
     pub(super) async fn restart_relay(&mut self) -> Result<(), Failure> {
         let mut events = self.server.events();
         let url = self.relay_url().clone();
-        self.relay = builder(&name(RELAY)).listen(url).dial(self.server.listening()[0].clone()).start().await?;
-        let back = |event: &CellEvent| matches!(event, CellEvent::Connected { peer, .. } if peer.as_str() == RELAY);
+        self.relay =
+            builder(&name(RELAY)).listen(url).dial(self.server.listening()[0].clone()).start().await?;
+        let back =
+            |event: &CellEvent| matches!(event, CellEvent::Connected { peer, .. } if peer.as_str() == RELAY);
         wait_for(&mut events, back).await?;
         for site in &self.sites {
             for cell in site.cells() {
@@ -220,7 +226,10 @@ impl Asking {
         let outcome = self.handler.send_to_peer(&message, Some(TRY), None).await;
         let outcome = outcome.map_err(|error| Failure::new(Status::Failed, chain(&error)))?;
         if !outcome.is_taken() {
-            return Err(Failure::new(Status::Unreachable, format!("a pipe did not deliver: {}", chain(&outcome))));
+            return Err(Failure::new(
+                Status::Unreachable,
+                format!("a pipe did not deliver: {}", chain(&outcome)),
+            ));
         }
         loop {
             match self.handler.next().await {
@@ -253,7 +262,9 @@ async fn answer_all(handler: PipeHandler, delivered: Arc<AtomicUsize>) {
 
 /// Opens one side and waits until its cell is connected.
 async fn open(mode: Mode, site: &str, place: &Place) -> Result<(Arc<CellPipe>, Cell), Failure> {
-    let pipe = CellPipe::builder(mode, site, "demo", place.clone()).cell(|cell| patient(cellnet::drivers(cell))).build();
+    let pipe = CellPipe::builder(mode, site, "demo", place.clone())
+        .cell(|cell| patient(cellnet::drivers(cell)))
+        .build();
     let failed = |error: &dyn std::error::Error| Failure::new(Status::Failed, chain(error));
     let pipe = pipe.map_err(|error| failed(&error))?;
     pipe.open("task").await.map_err(|error| failed(&error))?;

@@ -101,7 +101,8 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     for number in 1..=work.count {
         let message = PipeMessage::new_request(work.topic.clone(), work.data.clone());
         let began = Instant::now();
-        let echoed = tokio::try_join!(send(&handler, &message, work.timeout), echo(&handler, &message, work.timeout));
+        let echoed =
+            tokio::try_join!(send(&handler, &message, work.timeout), echo(&handler, &message, work.timeout));
         let took = began.elapsed();
         ended = echoed.and_then(|((), echo)| verify(number, &message, &echo));
         if ended.is_err() {
@@ -125,12 +126,17 @@ async fn send(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -
         return Ok(());
     }
     let status = Status::of_reply(Some(&outcome.code())).unwrap_or(Status::Failed);
-    let text = format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
+    let text =
+        format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
     Err(Failure::new(status, text))
 }
 
 /// Waits for the answer to a message as long as the peer shows life.
-async fn echo(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<PipeMessage, Failure> {
+async fn echo(
+    handler: &PipeHandler,
+    message: &PipeMessage,
+    timeout: Duration,
+) -> Result<PipeMessage, Failure> {
     let gone = |text: &str| Failure::new(Status::PeerGone, format!("the peer {text} before it answered"));
     loop {
         let event = match tokio::time::timeout(timeout, handler.next()).await {
@@ -140,7 +146,10 @@ async fn echo(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -
                 if active.is_some_and(|last| last.elapsed() < timeout) || still_trying(active) {
                     continue;
                 }
-                return Err(Failure::new(Status::Timeout, format!("no answer from the peer within {timeout:?}")));
+                return Err(Failure::new(
+                    Status::Timeout,
+                    format!("no answer from the peer within {timeout:?}"),
+                ));
             }
         };
         match event {
@@ -198,7 +207,10 @@ mod tests {
         ] {
             let failure = verify(7, &sent, &reply).unwrap_err();
             assert_eq!(failure.status, Status::Integrity);
-            assert!(failure.to_string().contains(named) && failure.to_string().contains("answer 7"), "{failure}");
+            assert!(
+                failure.to_string().contains(named) && failure.to_string().contains("answer 7"),
+                "{failure}"
+            );
         }
     }
 

@@ -1,0 +1,169 @@
+//! Peers that mean harm, against a real server process over TCP: it refuses them, stays small and serves the others.
+
+mod raw;
+
+#[path = "../interop/process.rs"]
+#[allow(dead_code)] // Shared with the interop tests, which use more of it.
+mod process;
+
+use std::time::Duration;
+
+use cellnet_core::{
+    Fqcn,
+    cell::Cell,
+    message::Message,
+    wire::{Headers, Value, keys::sm},
+};
+use process::Process;
+use raw::{Raw, request};
+
+const MIB: u64 = 1 << 20;
+
+/// A server that echoes on a plain and on a streaming channel, and its address.
+async fn server() -> (Process, String) {
+    let args =
+        ["serve", "--name", "server", "--listen", "tcp://127.0.0.1:0", "--echo", "task", "--echo", "echo"];
+    let mut server = Process::cellnet(&args);
+    let ready = server.ready().await;
+    let url = ready["listen"][0].as_str().expect("READY names the listener").to_owned();
+    (server, url)
+}
+
+/// A cell with a link to the server.
+async fn client(name: &str, url: &str) -> Cell {
+    let name: Fqcn = name.parse().unwrap();
+    let builder = cellnet::builder(name).dial(url.parse().unwrap());
+    let cell = builder.start().await.unwrap();
+    cell.connected().await;
+    cell
+}
+
+/// Whether a normal client connects and gets its answers, each within a second.
+async fn serves_others(name: &str, url: &str) {
+    let cell = tokio::time::timeout(Duration::from_secs(30), client(name, url))
+        .await
+        .expect("a normal client connects");
+    for channel in ["task", "echo"] {
+        let ask =
+            cell.request(&Fqcn::server(), channel, "t", Message::new("x")).timeout(Duration::from_secs(1));
+        assert!(ask.await.expect("answered in a second").is_ok());
+    }
+    cell.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_claims_of_two_gigabytes_cost_nothing_and_are_closed() {
+    let (server, url) = server().await;
+    serves_others("before", &url).await;
+    let before = server.resident();
+    let mut hostile = Vec::new();
+    for _ in 0..100 {
+        let mut raw = Raw::connect(&url).await;
+        raw.write(&[0x7f, 0xdf, 0xff, 0xff, 0, 100, 4, 0, 0, 0, 0, 0, 0, 1, 0, 1]).await;
+        hostile.push(raw);
+    }
+    for raw in &mut hostile {
+        tokio::time::timeout(Duration::from_secs(10), raw.closed())
+            .await
+            .expect("closed within the deadline");
+    }
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 16 * MIB, "grew by {grown} bytes");
+    serves_others("after", &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_idle_sockets_keep_nobody_out() {
+    let (_server, url) = server().await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(Raw::connect(&url).await);
+    }
+    serves_others("site", &url).await;
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_of_a_terabyte_is_refused() {
+    let (server, url) = server().await;
+    let mut raw = Raw::connect(&url).await;
+    raw.hello("liar").await;
+    let before = server.resident();
+    let stream = |headers: &mut Headers| {
+        raw::stream_headers(headers, "echo", 7);
+        headers.set(sm::DATA_TYPE, 1_i64);
+        headers.set(sm::SEQUENCE, 0_i64);
+        headers.set(sm::SIZE, 1_i64 << 40);
+    };
+    raw.data(&request("liar", sm::STREAM_CHANNEL, sm::DATA_TOPIC, stream), &[0; 1024]).await;
+    let (answer, _) = raw.next_data().await.expect("an error comes back");
+    assert!(answer.text(sm::ERROR).is_some() || answer.text("cn__return_code").is_some(), "{answer:?}");
+    assert!(server.resident().saturating_sub(before) < 16 * MIB);
+    serves_others("site", &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_heads_are_dropped_and_the_link_lives() {
+    let (_server, url) = server().await;
+    let mut raw = Raw::connect(&url).await;
+    raw.hello("raw").await;
+    let mut deep = b"\x81\xa1k".to_vec();
+    deep.extend([0x91; 10_000]);
+    deep.push(0xc0);
+    raw.data_raw(&deep, b"").await;
+    // 60,000 entries are claimed; no block can hold them.
+    let mut crowded = b"\xdf\x00\x00\xea\x60".to_vec();
+    (0..13_000_u32).for_each(|key| {
+        crowded.extend(
+            [&[0xa4][..], format!("{key:04}").as_bytes().get(..4).unwrap(), &[0xc0]]
+                .concat()
+                .get(..5)
+                .unwrap(),
+        )
+    });
+    crowded.truncate(65_000);
+    raw.data_raw(&crowded, b"").await;
+    raw.data(&request("raw", "task", "t", |_| {}), b"alive").await;
+    let (answer, body) = raw.next_data().await.expect("the link lives");
+    assert_eq!((answer.text("cn__return_code").unwrap(), &body[..]), (&"ok".into(), &b"alive"[..]));
+}
+
+/// Requests whose replies are never read: handlers block on the full way back, then the queues fill, then the reader
+/// pauses and the peer's own writes stall.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_requests_of_a_peer_that_never_reads_stay_within_the_budget() {
+    let (server, url) = server().await;
+    let mut raw = Raw::connect(&url).await;
+    raw.hello("deaf").await;
+    let frame =
+        raw::frame(&request("deaf", "task", "t", |headers| headers.set("x-pad", "x".repeat(200))), &[1; 64]);
+    let burst: Vec<u8> = frame.iter().copied().cycle().take(frame.len() * 1000).collect();
+    let mut written = 0;
+    for _ in 0..1000 {
+        match tokio::time::timeout(Duration::from_secs(3), raw.try_write(&burst)).await {
+            Ok(true) => written += 1000,
+            // It takes no more, or has closed the link: both keep it small.
+            Ok(false) | Err(_) => break,
+        }
+    }
+    let resident = server.resident();
+    assert!(resident < 128 * MIB, "{resident} bytes after {written} requests");
+    serves_others("site", &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_tiny_messages_that_nobody_handles_cost_nothing() {
+    let (server, url) = server().await;
+    let mut raw = Raw::connect(&url).await;
+    raw.hello("chatty").await;
+    let quiet = |headers: &mut Headers| headers.set("cn__reply_expected", false);
+    let frame = raw::frame(&request("chatty", "no-such-channel", "t", quiet), b"");
+    let burst: Vec<u8> = frame.iter().copied().cycle().take(frame.len() * 1000).collect();
+    for _ in 0..1000 {
+        raw.write(&burst).await;
+    }
+    raw.data(&request("chatty", "task", "t", |_| {}), b"done").await;
+    let (answer, _) = raw.next_data().await.expect("the link lives");
+    assert_eq!(answer.get("cn__return_code"), Some(&Value::text("ok")));
+    assert!(server.resident() < 64 * MIB, "{} bytes", server.resident());
+}
