@@ -91,10 +91,6 @@ impl Pending {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.waiting().len()
-    }
-
     fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

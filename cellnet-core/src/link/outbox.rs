@@ -217,12 +217,6 @@ impl Outbox {
         self.ready.iter().for_each(Notify::notify_one);
     }
 
-    /// Whether everything was handed to the writers.
-    pub(crate) fn is_empty(&self) -> bool {
-        let state = self.state();
-        state.control.messages.is_empty() && state.bulk.iter().all(|queue| queue.messages.is_empty())
-    }
-
     /// Waits for something to write on a lane (0 is control) and moves up to a batch of it into `batch`. False when
     /// the outbox is closed and nothing is left. Cancel safe.
     pub(super) async fn take(&self, lane: usize, batch: &mut Vec<Outgoing>) -> Option<Signals> {

@@ -1,4 +1,13 @@
 //! cellnet next to the reference: real processes of both kinds in one network, over loopback.
 
+mod behaviour;
+mod blobs;
+mod cells;
+mod faults;
+mod payload;
+mod pipes;
 mod process;
 mod python;
+mod relays;
+mod side;
+mod support;
