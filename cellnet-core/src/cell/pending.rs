@@ -91,6 +91,12 @@ impl Pending {
         }
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
