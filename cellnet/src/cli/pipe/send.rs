@@ -101,10 +101,9 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     for number in 1..=work.count {
         let message = PipeMessage::new_request(work.topic.clone(), work.data.clone());
         let began = Instant::now();
-        let echoed =
-            tokio::try_join!(send(&handler, &message, work.timeout), echo(&handler, &message, work.timeout));
+        let echoed = exchange(&handler, &message, work.timeout).await;
         let took = began.elapsed();
-        ended = echoed.and_then(|((), echo)| verify(number, &message, &echo));
+        ended = echoed.and_then(|echo| verify(number, &message, &echo));
         if ended.is_err() {
             break;
         }
@@ -119,40 +118,32 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     (ended, Some(figures))
 }
 
-async fn send(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<(), Failure> {
-    let outcome = handler.send_to_peer(message, Some(timeout), None).await;
-    let outcome = outcome.map_err(|error| Failure::new(Status::PeerGone, chain(&error)))?;
-    if outcome.is_taken() {
-        return Ok(());
-    }
-    let status = Status::of_reply(Some(&outcome.code())).unwrap_or(Status::Failed);
-    let text =
-        format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
-    Err(Failure::new(status, text))
-}
-
-/// Waits for the answer to a message as long as the peer shows life.
-async fn echo(
+/// Sends a message until the peer takes it, then waits for the answer.
+async fn exchange(
     handler: &PipeHandler,
     message: &PipeMessage,
     timeout: Duration,
 ) -> Result<PipeMessage, Failure> {
+    let outcome = handler.send_to_peer(message, Some(timeout), None).await;
+    let outcome = outcome.map_err(|error| Failure::new(Status::PeerGone, chain(&error)))?;
+    if let Some(status) = Status::of_reply(Some(&outcome.code())) {
+        let text =
+            format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
+        return Err(Failure::new(status, text));
+    }
+    // Heartbeats show that the peer lives, not that it answers, so there has to be a limit.
+    let limit = timeout + Duration::from_secs_f64(message.data.len() as f64 / SLOWEST);
+    let late = |_| Failure::new(Status::Timeout, format!("no answer from the peer within {limit:?}"));
+    tokio::time::timeout(limit, answer(handler, message)).await.map_err(late)?
+}
+
+/// Bytes a second of an answer that still counts as one.
+const SLOWEST: f64 = 1e6;
+
+async fn answer(handler: &PipeHandler, message: &PipeMessage) -> Result<PipeMessage, Failure> {
     let gone = |text: &str| Failure::new(Status::PeerGone, format!("the peer {text} before it answered"));
     loop {
-        let event = match tokio::time::timeout(timeout, handler.next()).await {
-            Ok(event) => event,
-            Err(_) => {
-                let active = handler.pipe().last_peer_active();
-                if active.is_some_and(|last| last.elapsed() < timeout) || still_trying(active) {
-                    continue;
-                }
-                return Err(Failure::new(
-                    Status::Timeout,
-                    format!("no answer from the peer within {timeout:?}"),
-                ));
-            }
-        };
-        match event {
+        match handler.next().await {
             Some(PipeEvent::Message(reply)) if answers(&reply, message) => return Ok(reply),
             Some(PipeEvent::End(_)) => return Err(gone("was done")),
             Some(PipeEvent::Abort(_)) => return Err(gone("gave up")),
@@ -161,11 +152,6 @@ async fn echo(
             Some(_) => {}
         }
     }
-}
-
-/// A peer that was never heard of is the business of whoever sends, which gives up by itself.
-fn still_trying(active: Option<tokio::time::Instant>) -> bool {
-    active.is_none()
 }
 
 fn answers(reply: &PipeMessage, message: &PipeMessage) -> bool {
@@ -212,6 +198,21 @@ mod tests {
                 "{failure}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_lives_but_does_not_answer_is_not_waited_for() {
+        let (own, peer) = cellnet::pipe::MemoryPipe::pair();
+        own.open("task").await.unwrap();
+        peer.open("task").await.unwrap();
+        let start = |pipe| {
+            let handler = PipeHandler::new(Arc::new(pipe), HandlerConfig::default()).unwrap();
+            handler.start();
+            handler
+        };
+        let (own, _peer) = (start(own), start(peer));
+        let failure = exchange(&own, &message("t", "abc"), Duration::from_secs(7)).await.unwrap_err();
+        assert_eq!(failure.status, Status::Timeout);
     }
 
     #[test]
