@@ -17,6 +17,7 @@ pub mod fqcn;
 pub mod link;
 pub mod message;
 pub mod route;
+mod spare;
 pub mod stats;
 pub mod stream;
 pub mod transport;

@@ -10,6 +10,8 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
+use crate::spare::Spares;
+
 /// Bytes that a connection has moved, counted by its driver on every read and write.
 ///
 /// Every clock that asks "is this peer alive" or "is this write stalled" runs on these, so a frame that takes long is
@@ -50,6 +52,7 @@ pub struct Budget {
     /// How often something was given back.
     releases: AtomicU64,
     released: Notify,
+    spares: Spares,
 }
 
 impl Budget {
@@ -60,6 +63,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             releases: AtomicU64::new(0),
             released: Notify::new(),
+            spares: Spares::default(),
         })
     }
 
@@ -92,6 +96,11 @@ impl Budget {
             self.releases.fetch_add(1, SeqCst);
             self.released.notify_waiters();
         }
+    }
+
+    /// Buffers that whoever shares this budget hands round. They are not counted: there are few.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// Bytes reserved now.

@@ -144,7 +144,7 @@ impl<R> FramedReceiver<R> {
         match std::mem::replace(&mut self.partial, Partial::Buffered) {
             Partial::Large(large) if large.body.len() == large.total => {
                 self.longest = self.longest.max(large.total);
-                Some(Frame::new(large.head, large.body.into()))
+                Some(Frame::new(large.head, self.budget.spares().lend(large.body)))
             }
             unfinished => {
                 self.partial = unfinished;
@@ -223,7 +223,7 @@ impl Large {
         let like_before = longest.min(MAX_START).min(total);
         let reserved = like_before.checked_sub(FREE).and_then(|beyond| budget.reserve(beyond));
         let capacity = if reserved.is_some() { like_before } else { FREE.min(total) };
-        Self { head, body: Vec::with_capacity(capacity), total, reserved }
+        Self { head, body: budget.spares().take(capacity), total, reserved }
     }
 
     /// Moves bytes to the body; says how many.

@@ -1,0 +1,87 @@
+//! Buffers that were used and are used again: fresh memory costs a page fault for every 4 KiB, which halves the
+//! throughput of large frames.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// A few large buffers that nobody uses right now. Clones are the same few.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spares {
+    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+/// Buffers that are kept at most, so 16 MiB in all.
+const MAX_KEPT: usize = 16;
+
+/// Sizes that are worth keeping: around the 1 MiB of a chunk.
+const WORTH_KEEPING: std::ops::RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
+
+impl Spares {
+    /// An empty buffer with at least this capacity.
+    pub(crate) fn take(&self, capacity: usize) -> Vec<u8> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = buffers.iter().rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
+        let buffer = found.map(|at| buffers.swap_remove(at));
+        drop(buffers);
+        buffer.unwrap_or_else(|| Vec::with_capacity(capacity))
+    }
+
+    /// Shares the content of a buffer, which comes back here when the last share is gone.
+    pub(crate) fn lend(&self, buffer: Vec<u8>) -> Bytes {
+        if !WORTH_KEEPING.contains(&buffer.capacity()) {
+            return buffer.into();
+        }
+        Bytes::from_owner(Lent { buffer, home: self.clone() })
+    }
+
+    fn put_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < MAX_KEPT {
+            buffers.push(buffer);
+        }
+    }
+}
+
+struct Lent {
+    buffer: Vec<u8>,
+    home: Spares,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.home.put_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_with_its_last_share_and_few_are_kept() {
+        let spares = Spares::default();
+        let mut buffer = spares.take(1 << 20);
+        buffer.extend_from_slice(b"abc");
+        let memory = buffer.as_ptr();
+        let shared = spares.lend(buffer);
+        let part = shared.slice(1..);
+        drop(shared);
+        assert_ne!(spares.take(1 << 20).as_ptr(), memory);
+        assert_eq!(&part[..], b"bc");
+        drop(part);
+        let again = spares.take(1 << 20);
+        assert_eq!((again.as_ptr(), again.len()), (memory, 0));
+
+        let lent: Vec<_> = (0..100).map(|_| spares.lend(Vec::with_capacity(1 << 20))).collect();
+        drop(lent);
+        assert_eq!(spares.buffers.lock().unwrap().len(), MAX_KEPT);
+    }
+}
