@@ -71,7 +71,8 @@ async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
     };
     let count = (3 * SOME).to_string();
     let mut echo = python("echo", &["--role", "echo"]);
-    let mut sender = python("send", &["--role", "send", "--payload", "dict", "--count", &count]);
+    let mut sender =
+        python("send", &["--role", "send", "--payload", "dict", "--count", &count, "--linger", "60"]);
     echo.ready().await;
     sender.ready().await;
 
@@ -95,6 +96,7 @@ async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
     );
     assert_eq!(answered, asked);
     assert_eq!(answered_theirs, 3 * SOME);
+    assert!(sender.stop().await.success());
     let result = sender.expect("RESULT").await;
     assert_eq!((&result["ok"], &result["bad"]), (&json!(3 * SOME), &json!(0)), "{result}");
     assert_eq!(echo.expect("STATUS").await["topic"], "_END_");
