@@ -105,7 +105,7 @@ async fn converse(attach: Attach, case: Case, number: usize) {
     let ending = if number.count_ones() % 2 == 0 { "end" } else { "abort" };
     let ours = Ours::open(case, &attach, &token).await;
     if case.we_ask {
-        let mut theirs = attach.python(case, &token, &["--role", "echo"]);
+        let mut theirs = attach.python(case, &token, &["--role", "echo", "--linger", "60"]);
         let ready = theirs.ready().await;
         assert_eq!(
             (&ready["fqcn"], &ready["peer"]),
@@ -121,7 +121,7 @@ async fn converse(attach: Attach, case: Case, number: usize) {
             (&json!(topic_of(ending)), &json!("bye")),
             "{case:?}"
         );
-        assert!(theirs.exit().await.success(), "{case:?}");
+        assert!(theirs.stop().await.success(), "{case:?}");
     } else {
         let kind = KINDS[number % KINDS.len()];
         let (count, size) = (COUNT.to_string(), SIZE.to_string());

@@ -41,8 +41,8 @@ def main():
     p.add_argument("--end", choices=["end", "abort", "none", "vanish"], default="end", help="how to leave")
     p.add_argument("--stay", type=float, default=0.0, help="seconds to stay before leaving")
     p.add_argument("--linger", type=float, default=0.0,
-                   help="seconds between the word and the end, unless told to stop: a PipeHandler gives its END 0.1 s, "
-                        "which on a busy machine is not enough to send it before the pipe closes")
+                   help="seconds between END and closing the pipe, unless told to stop: without, the END or its "
+                        "acknowledgement may still be in a thread pool when the cell goes")
     args = common.begin(p)
     side = Side(args)
     say("READY", fqcn=side.core.get_fqcn(), peer=side.pipe.peer_fqcn, ports=common.local_ports(side.core))
