@@ -11,12 +11,16 @@ use std::{
 use cellnet_core::{
     cell::{Cell, HandlerError, RequestError},
     message::Message,
+    stream::IncomingStream,
     testkit::sim::{Sim, blob, echo, fqcn},
+    wire::Headers,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
 /// A channel that does not stream.
 const PLAIN: &str = "task";
+/// A channel that does.
+const STREAMED: &str = "echo";
 
 fn code(reply: &Message) -> String {
     reply.code().expect("every reply has a code").to_string()
@@ -38,6 +42,7 @@ async fn star(sim: Sim) -> Star {
     let live = sim.cell("relay.live", &["relay"]).await;
     for cell in [&server, &frozen, &live] {
         cell.handle(PLAIN, "*", echo);
+        cell.handle(STREAMED, "*", echo);
     }
     Star { sim, server, relay, frozen, live }
 }
@@ -189,4 +194,95 @@ async fn a_full_outbox_makes_the_sender_wait_and_then_fail() {
     }
     assert!(matches!(outcomes.pop(), Some(Err(RequestError::NoRoom { .. }))));
     assert_eq!(start.elapsed(), sim.config.link.patience);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_to_a_frozen_hop_fail_at_both_ends_and_harm_nobody() {
+    let star = star(Sim::new()).await;
+    let (started, mut starts) = tokio::sync::mpsc::channel(8);
+    let (failed, mut failures) = tokio::sync::mpsc::channel(8);
+    star.frozen.handle_stream("bytes", "*", move |mut incoming: IncomingStream| {
+        let (started, failed) = (started.clone(), failed.clone());
+        async move {
+            let mut begun = false;
+            loop {
+                match incoming.chunk().await {
+                    Ok(Some(_)) if !begun => {
+                        begun = true;
+                        started.send(()).await.unwrap();
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        failed.send(error.to_string()).await.unwrap();
+                        return Err(HandlerError::failed(error.to_string()));
+                    }
+                }
+            }
+        }
+    });
+    let senders: Vec<_> = (0..3)
+        .map(|_| {
+            let (server, target) = (star.server.clone(), star.frozen.name().clone());
+            tokio::spawn(async move {
+                let mut stream = server.open_stream(&target, "bytes", "t", Headers::new(), None).unwrap();
+                for _ in 0..64 {
+                    stream.write(vec![7; 1 << 20]).await?;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                stream.finish().await
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        starts.recv().await.unwrap();
+    }
+    star.sim.net.freeze("relay.frozen");
+    let frozen = Instant::now();
+    for _ in 0..20 {
+        let reply = star.server.request(star.live.name(), STREAMED, "t", blob(2 << 20)).await.unwrap();
+        assert!(reply.is_ok());
+    }
+    assert!(frozen.elapsed() < Duration::from_secs(1), "{:?}", frozen.elapsed());
+    for sender in senders {
+        assert!(sender.await.unwrap().is_err());
+    }
+    assert!(frozen.elapsed() <= star.sim.config.link.stall, "{:?}", frozen.elapsed());
+    // The receiver is told as soon as it lives again: by the relay, or by the loss of its link.
+    star.sim.net.thaw("relay.frozen");
+    for _ in 0..3 {
+        assert!(!failures.recv().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_to_a_target_that_does_not_exist_is_answered_at_once() {
+    let star = star(Sim::new()).await;
+    let start = Instant::now();
+    for size in [10, 3 << 20] {
+        let reply = star.live.request(&fqcn("server.nobody"), STREAMED, "t", blob(size)).await.unwrap();
+        assert_eq!(code(&reply), "comm_error", "{size}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_request_overtakes_blobs_on_the_same_link() {
+    let sim = Sim::new();
+    let server = sim.cell("server", &[]).await;
+    let site = sim.cell("site", &["server"]).await;
+    for channel in [PLAIN, STREAMED] {
+        server.handle(channel, "*", echo);
+    }
+    // 1 MB/s, more or less: a blob takes minutes.
+    sim.net.set_capacity("site", "server", 64 * 1024);
+    sim.net.set_latency("site", "server", Duration::from_millis(60));
+    let blob = tokio::spawn(site.request(server.name(), STREAMED, "t", blob(16 << 20)).into_future());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let start = Instant::now();
+    let reply = site.request(server.name(), PLAIN, "t", Message::new("x")).await.unwrap();
+    assert!(reply.is_ok() && !blob.is_finished());
+    // One chunk may be in front of it, never the blob.
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(blob.await.unwrap().unwrap().is_ok());
 }

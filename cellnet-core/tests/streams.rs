@@ -1,6 +1,7 @@
 //! Blobs and byte streams between cells that are connected in memory.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -13,6 +14,7 @@ use cellnet_core::{
     Fqcn,
     cell::{Cell, CellConfig, HandlerError, Request, RequestError},
     message::{Message, Payload, ReturnCode},
+    route::{Neighbours, Resolver},
     stream::{IncomingStream, Progress, StreamError},
     transport::mem::MemNet,
     wire::Headers,
@@ -373,4 +375,99 @@ async fn shutdown_ends_streams() {
     server.shutdown(Duration::from_secs(2)).await;
     assert!(start.elapsed() <= Duration::from_secs(3));
     while stream.write(data(MIB)).await.is_ok() {}
+}
+
+/// Neighbours, and else over the relay.
+#[derive(Debug)]
+struct ByRelay;
+
+impl Resolver for ByRelay {
+    fn next_hop<'a>(
+        &self,
+        me: &'a Fqcn,
+        target: &'a Fqcn,
+        neighbours: &dyn Neighbours,
+    ) -> Option<Cow<'a, str>> {
+        let known = [target.as_str(), "relay"].into_iter().find(|name| neighbours.contains(name));
+        known.filter(|_| me.as_str() != "relay" || neighbours.contains(target.as_str())).map(Cow::Borrowed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_pass_a_relay_and_a_target_behind_it_that_is_gone_is_answered_at_once() {
+    let net = MemNet::new();
+    let builder =
+        |name: &str| Cell::builder(name.parse().unwrap()).transport(net.host(name)).resolver(ByRelay);
+    let relay = builder("relay").listen("mem://relay".parse().unwrap()).start().await.unwrap();
+    let one = builder("one").dial("mem://relay".parse().unwrap()).start().await.unwrap();
+    let two = builder("two").dial("mem://relay".parse().unwrap()).start().await.unwrap();
+    one.connected().await;
+    two.connected().await;
+    echo(&two);
+    let sent = data(30 * MIB);
+    let reply = one.request(two.name(), "app", "x", Message::new(sent.clone())).await.unwrap();
+    assert!(reply.payload.as_bytes() == sent);
+    let start = Instant::now();
+    for len in [3, 30 * MIB] {
+        let nobody = "nobody".parse().unwrap();
+        let reply = one.request(&nobody, "app", "x", Message::new(data(len))).await.unwrap();
+        assert_eq!(reply.code(), Some(ReturnCode::COMM_ERROR));
+        assert_eq!(reply.origin().as_ref(), Some(relay.name()));
+        let told = one.fire_and_forget(&nobody, "app", "x", Message::new(data(len))).await;
+        assert_eq!(told.is_err(), len > MIB, "{told:?}");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broadcast_streams_to_several_targets() {
+    let net = MemNet::new();
+    let hub = || "mem://hub".parse().unwrap();
+    let server =
+        Cell::builder(Fqcn::server()).transport(net.host("hub")).listen(hub()).start().await.unwrap();
+    let mut sites = Vec::new();
+    for name in ["a", "b", "c"] {
+        let site = Cell::builder(name.parse().unwrap()).transport(net.host(name)).dial(hub());
+        let site = site.start().await.unwrap();
+        site.connected().await;
+        site.handle("app", "x", move |_: Request| async move { Ok::<_, HandlerError>(Message::new(name)) });
+        sites.push(site);
+    }
+    let targets: Vec<_> = sites.iter().map(|site| site.name().clone()).collect();
+    let message = Message::new(data(3 * MIB));
+    let replies = server.broadcast(&targets, "app", "x", message, Duration::from_secs(5)).await;
+    for (target, reply) in replies {
+        assert_eq!(reply.unwrap().payload.as_bytes(), target.as_str().as_bytes());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_waits_for_busy_handlers_and_what_is_asked_is_answered() {
+    let busy = |config: &mut CellConfig| (config.handlers, config.waiting_messages) = (1, 1);
+    let Pair { server, site, .. } = pair_with(busy, |_| {}).await;
+    let (go, (tx, mut rx)) = (Arc::new(Notify::new()), mpsc::channel(4));
+    let gate = go.clone();
+    server.handle("app", "x", move |request: Request| {
+        let (gate, tx) = (gate.clone(), tx.clone());
+        async move {
+            gate.notified().await;
+            tx.send(request.message.payload.len()).await.unwrap();
+            Ok::<_, HandlerError>(Message::empty())
+        }
+    });
+    let lens = [1, 2, 2 * MIB, 3 * MIB];
+    for len in lens {
+        site.fire_and_forget(server.name(), "app", "x", Message::new(data(len))).await.unwrap();
+    }
+    for len in [3, 2 * MIB] {
+        let reply = site.request(server.name(), "app", "x", Message::new(data(len))).await.unwrap();
+        assert_eq!(reply.code(), Some(ReturnCode::SERVICE_UNAVAILABLE));
+    }
+    let mut seen = Vec::new();
+    for _ in lens {
+        go.notify_one();
+        seen.push(rx.recv().await.unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, lens);
 }

@@ -106,6 +106,28 @@ async fn both_sides_send_and_the_acknowledgement_says_it_arrived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_and_its_answer_wait_for_no_timer() {
+    let net = MemNet::new();
+    let _root = start_root(&net).await;
+    let (active, passive) = pair(&net).await;
+    let sender = PipeHandler::new(active, HandlerConfig::default()).unwrap();
+    let reader = PipeHandler::new(passive, HandlerConfig::default()).unwrap();
+    sender.start();
+    reader.start();
+    // The clock moves only when everybody waits for it.
+    let began = Instant::now();
+    for _ in 0..100 {
+        let ask = PipeMessage::new_request("train".parse().unwrap(), vec![7; 100_000]);
+        assert!(sender.send_to_peer(&ask, Some(SECOND), None).await.unwrap().is_taken());
+        let Some(PipeEvent::Message(found)) = reader.next().await else { panic!("no message") };
+        let answer = PipeMessage::new_reply(&found, found.data.clone());
+        assert!(reader.send_to_peer(&answer, Some(SECOND), None).await.unwrap().is_taken());
+        assert!(matches!(sender.next().await, Some(PipeEvent::Message(_))));
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pipes_attach_to_a_client_parent() {
     let net = MemNet::new();
     let _root = start_root(&net).await;
@@ -222,6 +244,7 @@ async fn a_full_pipe_is_unavailable_until_somebody_receives() {
     assert_eq!(full.code(), ReturnCode::SERVICE_UNAVAILABLE);
     assert_eq!(received(&passive).await.msg_id, "a");
     assert!(active.send(&message("b"), None).await.unwrap().is_taken());
+    assert_eq!(received(&passive).await.msg_id, "b");
 }
 
 #[tokio::test(start_paused = true)]

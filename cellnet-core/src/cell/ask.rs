@@ -20,7 +20,7 @@ use crate::{
     message::{Message, MessageKind, ReturnCode},
     stream::Progress,
     wire::{
-        Headers, Value,
+        Headers,
         keys::{channel_streams, cn},
     },
 };
@@ -233,9 +233,4 @@ impl fmt::Debug for Ask {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-/// The features that this cell asks for end to end; a cell that replies echoes them.
-pub(crate) fn end_to_end() -> Value {
-    Value::Map(vec![(Value::text("v"), Value::Int(1))])
 }

@@ -234,10 +234,7 @@ impl Inner {
             kind: Some(MessageKind::Request),
             from: link.map(|link| &link.peer),
         };
-        let refused = match self.filters.pass(Stage::IncomingRequest, &channel, &topic, &mut passing) {
-            Err(instead) => Some(instead),
-            Ok(()) => None,
-        };
+        let refused = self.filters.pass(Stage::IncomingRequest, &channel, &topic, &mut passing).err();
         let link_id = link.map_or(super::ask::LOCAL_LINK, |link| link.id);
         let inner = self.clone();
         let handler = self.handler(&channel, &topic);

@@ -115,7 +115,8 @@ impl Intake {
     }
 
     /// Handlers that run, and messages that wait.
-    pub(crate) fn load(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn load(&self) -> (usize, usize) {
         let state = self.state();
         (state.running, state.queues.values().map(|queue| queue.jobs.len()).sum())
     }

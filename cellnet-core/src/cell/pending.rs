@@ -91,6 +91,8 @@ impl Pending {
         }
     }
 
+    /// How many wait.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting().len()
     }

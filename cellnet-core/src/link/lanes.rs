@@ -25,7 +25,7 @@ pub(crate) enum Class {
     /// The control lane.
     Control,
     /// The control lane, in place of an older ACK of the same stream that still waits.
-    Ack(AckKey),
+    Ack(Box<AckKey>),
     /// One of the bulk lanes, chosen by this number.
     Bulk(u64),
 }
@@ -47,7 +47,7 @@ pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
     let number = |key: &str| headers.get(key).and_then(Value::as_u64);
     let id = number(sm::ID).unwrap_or_default();
     match number(sm::DATA_TYPE) {
-        Some(ACK) if body == 0 => Class::Ack((text(cn::DESTINATION), text(cn::ORIGIN), id)),
+        Some(ACK) if body == 0 => Class::Ack(Box::new((text(cn::DESTINATION), text(cn::ORIGIN), id))),
         Some(ERROR) if body <= CONTROL_BODY => Class::Control,
         Some(FINAL) if number(sm::SEQUENCE) == Some(0) && body <= CONTROL_BODY => Class::Control,
         _ => Class::Bulk(lane_of(&text(cn::ORIGIN), id)),

@@ -84,7 +84,7 @@ struct Limits {
 struct State {
     control: Queue,
     /// Where in `control` an ACK waits, as a number since the beginning.
-    acks: HashMap<AckKey, u64>,
+    acks: HashMap<Box<AckKey>, u64>,
     /// At least one; with one lane the control writer serves it too.
     bulk: Vec<Queue>,
     reserved: Option<Reservation>,
@@ -217,12 +217,6 @@ impl Outbox {
         self.ready.iter().for_each(Notify::notify_one);
     }
 
-    /// Whether everything was handed to the writers.
-    pub(crate) fn is_empty(&self) -> bool {
-        let state = self.state();
-        state.control.messages.is_empty() && state.bulk.iter().all(|queue| queue.messages.is_empty())
-    }
-
     /// Waits for something to write on a lane (0 is control) and moves up to a batch of it into `batch`. False when
     /// the outbox is closed and nothing is left. Cancel safe.
     pub(super) async fn take(&self, lane: usize, batch: &mut Vec<Outgoing>) -> Option<Signals> {
@@ -295,7 +289,7 @@ impl State {
         Ok(())
     }
 
-    fn push_ack(&mut self, key: AckKey, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
+    fn push_ack(&mut self, key: Box<AckKey>, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
         let taken = self.control.taken;
         if let Some(at) = self.acks.get(&key).and_then(|at| at.checked_sub(taken)) {
             let at = usize::try_from(at).expect("a queue's length is a usize");

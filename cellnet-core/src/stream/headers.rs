@@ -164,3 +164,89 @@ fn carry(headers: &mut Headers, topic: &'static str, encoding: &'static str) {
     headers.set(name(cn::CHANNEL), Value::text(sm::STREAM_CHANNEL));
     headers.set(name(cn::PAYLOAD_ENCODING), Value::text(encoding));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Cell;
+
+    /// The names of the headers that the reference was seen to send, and no others.
+    fn assert_keys(headers: &Headers, expected: &[&str]) {
+        let mut keys: Vec<_> = headers.iter().filter_map(|(key, _)| key.as_str()).collect();
+        // What the hop adds.
+        keys.extend(["cn__from", "cn__payload_len", "cn__send_time", "cn__to"]);
+        keys.sort_unstable();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+
+    const CARRIER: [&str; 14] = [
+        "cn__channel",
+        "cn__destination",
+        "cn__from",
+        "cn__msg_type",
+        "cn__optional",
+        "cn__origin",
+        "cn__payload_encoding",
+        "cn__payload_len",
+        "cn__reply_expected",
+        "cn__route",
+        "cn__secure",
+        "cn__send_time",
+        "cn__to",
+        "cn__topic",
+    ];
+    const DATA: [&str; 9] =
+        ["sm__ch", "sm__dt", "sm__id", "sm__op", "sm__os", "sm__pe", "sm__sq", "sm__sz", "sm__tp"];
+
+    fn envelope(target: &Fqcn) -> Envelope<'_> {
+        Envelope {
+            id: 7,
+            target,
+            channel: "echo".into(),
+            topic: "x".into(),
+            request_id: Some("e610a708".into()),
+            encoding: Some("bytes"),
+            size: 10,
+            optional: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_carry_the_headers_of_the_reference() {
+        let cell = Cell::builder("site-1".parse().unwrap()).start().await.unwrap();
+        let inner = cell.inner();
+        let server = Fqcn::server();
+        let request = envelope(&server).seal(inner, Headers::new());
+        assert_keys(&request, &[&CARRIER[..], &DATA[..], &["sm__ri"]].concat());
+        assert_eq!(request.text(cn::PAYLOAD_ENCODING).map(|text| &**text), Some("bytes"));
+        let chunk = ChunkHeader::parse(&request).unwrap();
+        let reply = refusal(
+            inner,
+            &server,
+            &request,
+            &chunk,
+            "e610a708".into(),
+            Message::failure("no".into(), "why"),
+        );
+        let codes = ["cn__req_id", "cn__return_code", "cn__error", "sm__ri"];
+        assert_keys(&reply, &[&CARRIER[..], &DATA[..], &codes].concat());
+        let error = error_headers(inner, &server, sm::ACK_TOPIC, &chunk, "boom");
+        assert_keys(&error, &[&CARRIER[..], &["sm__dt", "sm__em", "sm__id", "sm__os"]].concat());
+        let ack = control(inner, &server, sm::ACK_TOPIC, &ChunkHeader::ack(7, 3), Headers::new()).unwrap();
+        assert_keys(&ack, &[&CARRIER[..], &["sm__dt", "sm__id", "sm__os"]].concat());
+        assert_eq!(ack.text(cn::PAYLOAD_ENCODING).map(|text| &**text), Some("none"));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_passed_on_takes_nothing_along_from_its_stream() {
+        let cell = Cell::builder("site-1".parse().unwrap()).start().await.unwrap();
+        let server = Fqcn::server();
+        let old = envelope(&server).seal(cell.inner(), Headers::new());
+        let told = Envelope { request_id: None, encoding: None, ..envelope(&server) };
+        let told = told.seal(cell.inner(), old);
+        let chunk = ChunkHeader::parse(&told).unwrap();
+        assert_eq!((chunk.req_id, chunk.encoding), (None, None));
+    }
+}

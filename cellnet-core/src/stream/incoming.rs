@@ -47,7 +47,7 @@ struct State {
     /// By which the last chunk came.
     link: Arc<Link>,
     /// Chunk 0 without its data.
-    first: Option<(ChunkHeader, Headers)>,
+    first: Option<First>,
     sink: Sink,
     window: Option<Reservation>,
     /// Bytes that an ACK is owed for, as there was no room for it.
@@ -63,6 +63,8 @@ struct State {
     abandoned: bool,
     ended: bool,
 }
+
+type First = (ChunkHeader, Headers);
 
 /// Where the data goes.
 #[derive(Debug)]
@@ -231,11 +233,12 @@ impl Incoming {
             state.ended = true;
             state.window = None;
             let first = state.first.take();
-            flow.whole = first.zip(match mem::replace(&mut state.sink, Sink::Unknown) {
-                Sink::Reply(collected, id, _) => Some((collected.into_bytes(), Some(id))),
-                Sink::Message(collected) => Some((collected.into_counted_bytes(), None)),
-                Sink::Stream | Sink::Unknown => None,
-            });
+            let (body, request) = match mem::replace(&mut state.sink, Sink::Unknown) {
+                Sink::Reply(collected, id, _) => (collected.into_bytes(), Some(id)),
+                Sink::Message(collected) => (collected.into_counted_bytes(), None),
+                Sink::Stream | Sink::Unknown => return Ok(flow),
+            };
+            flow.whole = first.map(|first| Whole { first, body, request });
         }
         Ok(flow)
     }
@@ -254,19 +257,25 @@ impl Incoming {
         inner.streams.remove_incoming(&self.key);
         inner.discarded.insert(self.key.0.clone(), self.key.1);
         self.wake.notify_one();
-        let Some(((chunk, headers), (body, request))) = flow.whole else { return };
+        let Some(Whole { first: (chunk, headers), body, request }) = flow.whole else { return };
         let arrival = Arrival { inner, link, origin: self.origin.clone(), chunk, headers };
         match request {
             Some(request) => {
                 arrival.complete(request, body);
                 inner.streams.end_watch(request);
             }
-            None => self.hand_over(arrival, body),
+            None => {
+                if !self.hand_over(arrival, body) {
+                    // The first timer may have seen the end of the stream already.
+                    inner.tasks.spawn(super::watchdog::watch_over(inner.clone(), self.clone()));
+                }
+            }
         }
     }
 
-    /// Gives a whole blob to its handler now, or lets the timer try again.
-    fn hand_over(&self, mut arrival: Arrival<'_>, body: Bytes) {
+    /// Gives a whole blob to its handler or answers that none is free. False if it has to wait, as nobody waits for an
+    /// answer; the timer then tries again.
+    fn hand_over(&self, mut arrival: Arrival<'_>, body: Bytes) -> bool {
         // From here on it matters only that the sender is done.
         arrival.chunk.kind = ChunkKind::Final;
         if arrival.inner.intake.has_room(arrival.link.id, MESSAGE_COST, &self.wake) {
@@ -277,8 +286,9 @@ impl Incoming {
             let mut state = self.state();
             state.first = Some((arrival.chunk, arrival.headers));
             state.waiting = Some(body);
-            self.wake.notify_one();
+            return false;
         }
+        true
     }
 
     /// Offers a blob that waits to its handler again, or gives it up.
@@ -288,7 +298,11 @@ impl Incoming {
         let link = state.link.clone();
         drop(state);
         let arrival = Arrival { inner, link: &link, origin: self.origin.clone(), chunk, headers };
-        if give_up { arrival.overloaded() } else { self.hand_over(arrival, body) }
+        if give_up {
+            arrival.overloaded();
+        } else {
+            self.hand_over(arrival, body);
+        }
     }
 
     /// Tells the sender how much was used.
@@ -311,7 +325,7 @@ impl Incoming {
 
     /// Ends the stream with an error and tells the sender, unless it is the sender's.
     pub(super) fn fail(self: &Arc<Self>, inner: &Arc<Inner>, error: StreamError) {
-        let Some((link, first, complete)) = self.finish(inner, error.clone()) else { return };
+        let Some(Remains { link, first, complete }) = self.finish(inner, error.clone()) else { return };
         if complete || matches!(error, StreamError::Receive(RecvError::Peer(_))) {
             return;
         }
@@ -337,11 +351,7 @@ impl Incoming {
     }
 
     /// Ends the stream and frees what it holds. None if it has ended before.
-    fn finish(
-        &self,
-        inner: &Arc<Inner>,
-        error: StreamError,
-    ) -> Option<(Arc<Link>, Option<(ChunkHeader, Headers)>, bool)> {
+    fn finish(&self, inner: &Arc<Inner>, error: StreamError) -> Option<Remains> {
         let mut state = self.state();
         if mem::replace(&mut state.ended, true) {
             return None;
@@ -364,7 +374,7 @@ impl Incoming {
             inner.pending.complete(*request, None, Err(error.into_request()));
             inner.streams.end_watch(*request);
         }
-        Some((link, first, complete))
+        Some(Remains { link, first, complete })
     }
 
     /// What the timer should wait for.
@@ -457,5 +467,22 @@ impl Incoming {
 struct Flow {
     ack: Option<u64>,
     complete: bool,
-    whole: Option<((ChunkHeader, Headers), (Bytes, Option<Uuid>))>,
+    whole: Option<Whole>,
+}
+
+/// A blob that is all here.
+#[derive(Debug)]
+struct Whole {
+    first: First,
+    body: Bytes,
+    /// The request that it answers.
+    request: Option<Uuid>,
+}
+
+/// What is left of a stream that ended in an error.
+struct Remains {
+    link: Arc<Link>,
+    first: Option<First>,
+    /// All had come, so the sender is done.
+    complete: bool,
 }

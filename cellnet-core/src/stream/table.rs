@@ -250,3 +250,88 @@ fn first_id() -> u64 {
     let now = (crate::message::unix_time() * 1e6) as u64;
     now + (Uuid::new_v4().as_u128() as u64 & 0xf_ffff)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        cell::{Cell, HandlerError, Request},
+        message::Message,
+        stream::IncomingStream,
+        transport::mem::MemNet,
+    };
+
+    async fn pair() -> (MemNet, Cell, Cell) {
+        let net = MemNet::new();
+        let hub: crate::CellUrl = "mem://hub".parse().unwrap();
+        let server = Cell::builder(Fqcn::server()).transport(net.host("hub")).listen(hub.clone());
+        let server = server.start().await.unwrap();
+        let site = Cell::builder("site-1".parse().unwrap()).transport(net.host("site-1")).dial(hub);
+        let site = site.start().await.unwrap();
+        site.connected().await;
+        (net, server, site)
+    }
+
+    async fn assert_nothing_left(cells: [&Cell; 2]) {
+        // Errors and timers of the far end take some turns.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for cell in cells {
+            let (name, streams) = (cell.name(), &cell.inner().streams);
+            assert_eq!(streams.load(), (0, 0), "{name}");
+            assert_eq!((streams.windows.used(), streams.blobs.used()), (0, 0), "{name}");
+            assert!(streams.watches().is_empty(), "{name}");
+            assert_eq!(cell.inner().pending.len(), 0, "{name}");
+            assert_eq!(cell.inner().tasks.len(), 0, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_of_streams_that_ended_well() {
+        let (_net, server, site) = pair().await;
+        server.handle("app", "x", |request: Request| async move {
+            Ok::<_, HandlerError>(Message::new(request.message.payload.to_bytes()))
+        });
+        server.handle_stream("app", "s", |mut stream: IncomingStream| async move {
+            while stream.chunk().await.is_ok_and(|data| data.is_some()) {}
+            Ok(())
+        });
+        for len in [1, 30 << 20] {
+            let reply = site.request(server.name(), "app", "x", Message::new(vec![1; len])).await.unwrap();
+            assert_eq!(reply.payload.len(), len);
+            let mut stream = site.open_stream(server.name(), "app", "s", Headers::new(), None).unwrap();
+            stream.write(vec![1; len]).await.unwrap();
+            stream.finish().await.unwrap();
+        }
+        assert_nothing_left([&server, &site]).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_of_streams_that_failed() {
+        let (net, server, site) = pair().await;
+        server.handle("app", "hang", |_: Request| async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            Ok::<_, HandlerError>(Message::new(vec![1; 30 << 20]))
+        });
+        server.handle_stream("app", "drop", |_: IncomingStream| async { Ok(()) });
+        let big = || Message::new(vec![1; 30 << 20]);
+        assert!(site.request(server.name(), "app", "hang", big()).await.is_err());
+        assert!(!site.request(server.name(), "app", "nobody", big()).await.unwrap().is_ok());
+        for _ in 0..2 {
+            let mut stream = site.open_stream(server.name(), "app", "drop", Headers::new(), None).unwrap();
+            while stream.write(vec![1; 1 << 20]).await.is_ok() {}
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_nothing_left([&server, &site]).await;
+        net.set_latency("site-1", "hub", Duration::from_secs(1));
+        let cut = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            net.cut("site-1", "hub");
+        };
+        let (lost, ()) = tokio::join!(async { site.request(server.name(), "app", "hang", big()).await }, cut);
+        assert!(matches!(lost, Err(RequestError::LinkLost { .. })), "{lost:?}");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_nothing_left([&server, &site]).await;
+    }
+}

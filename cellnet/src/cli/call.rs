@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{
     data::{self, Source},
     figures::{Figures, Times, Watch},
-    net::{self, Upward},
+    net::{self, Unreached, Upward},
     show,
     status::{Failure, Status},
     units,
@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// The other half of the handler's name
     topic: String,
 
-    /// What to send: text, @FILE, or - for standard input; nothing for no payload
-    #[arg(value_name = "DATA|@FILE|-", allow_hyphen_values = true)]
+    /// What to send: text, @FILE, or - for standard input; nothing for no payload. Text that begins with - goes after --
+    #[arg(value_name = "DATA|@FILE|-")]
     data: Option<Source>,
 
     /// Name of this cell; a random one by default
@@ -75,19 +75,34 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     if args.upward.is_empty() {
         return Err(Failure::usage(format!("no way to '{}'; give --root URL or --parent URL", args.target)));
     }
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => random_name(),
-    };
     let message = Message::new(data::payload(args.data.clone())?);
-    let cell = args.upward.dial(cellnet::builder(name)).start().await?;
-    let outcome = match net::reach(&cell, &args.target, args.timeout).await {
+    let (cell, reached) = join(&args).await?;
+    let outcome = match reached {
         Ok(()) => ask(&cell, &args, message).await,
         Err(unreached) => Outcome::failed(unreached.code(), unreached.to_string(), unreached.into()),
     };
     let told = outcome.tell(&cell, &args, json);
     cell.shutdown(SHUTDOWN).await;
     told
+}
+
+/// Starts a cell and waits until it has a way to the target.
+async fn join(args: &Args) -> Result<(Cell, Result<(), Unreached>), Failure> {
+    let start = async |name| args.upward.dial(cellnet::builder(name)).start().await;
+    let cell = start(args.name.clone().unwrap_or_else(random_name)).await?;
+    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
+        return Ok((cell, reached));
+    }
+    // A parent passes on what comes from its children only, and now its name is known.
+    let neighbours = cell.neighbours();
+    let Some(child) = neighbours.first().and_then(|parent| parent.child(random_name().as_str()).ok()) else {
+        return Ok((cell, reached));
+    };
+    cell.shutdown(SHUTDOWN).await;
+    let cell = start(child).await?;
+    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    Ok((cell, reached))
 }
 
 /// A name that nobody else has.
@@ -129,7 +144,7 @@ impl Outcome {
         let failure = Status::of_reply(code.as_ref()).map(|status| {
             let code = code.as_ref().map_or("nothing", ReturnCode::as_str);
             let why = error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-            Failure::new(status, format!("'{target}' answered {code}{why}"))
+            Failure::new(status, format!("the request to '{target}' ended with {code}{why}"))
         });
         Self { code, error, payload: reply.payload, figures: None, failure }
     }
@@ -232,7 +247,7 @@ mod tests {
         let outcome = Outcome::of(Ok(reply), &Fqcn::server());
         let failure = outcome.failure.unwrap();
         assert_eq!(failure.status, Status::Limit);
-        assert_eq!(failure.to_string(), "'server' answered service_unavailable: busy");
+        assert_eq!(failure.to_string(), "the request to 'server' ended with service_unavailable: busy");
         let outcome = Outcome::of(Err(RequestError::Timeout(Duration::from_secs(1))), &Fqcn::server());
         assert_eq!(outcome.code, Some(ReturnCode::TIMEOUT));
         assert_eq!(outcome.failure.unwrap().status, Status::Timeout);

@@ -7,7 +7,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Starts logging: what the command itself says, and warnings if it `keeps_running`; one that ends says what went wrong
 /// when it does. More with each `-v`.
 pub(crate) fn start(verbose: u8, keeps_running: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(verbose, keeps_running)));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(directives(verbose, keeps_running)));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = fmt()
         .with_env_filter(filter)

@@ -76,7 +76,7 @@ Exit status: 0 ok, 1 other failure, 2 usage, 3 config, 4 unreachable, 5 not auth
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let ended = match parse(std::env::args_os().collect()) {
-        Ok(Parsed::Run(cli)) => run(cli),
+        Ok(Parsed::Run(cli)) => run(*cli),
         Ok(Parsed::Say(text)) => show::print_line(text.trim_end()).map_err(Failure::from),
         Err(failure) => Err(failure),
     };
@@ -112,7 +112,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 /// What the arguments ask for.
 #[derive(Debug)]
 enum Parsed {
-    Run(Cli),
+    Run(Box<Cli>),
     /// Help or the version.
     Say(String),
 }
@@ -135,7 +135,7 @@ fn parse(args: Vec<OsString>) -> Result<Parsed, Failure> {
         }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(one_line(&error)))?;
-    Ok(Parsed::Run(cli))
+    Ok(Parsed::Run(Box::new(cli)))
 }
 
 fn say_or_refuse(error: &clap::Error) -> Result<Parsed, Failure> {

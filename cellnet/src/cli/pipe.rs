@@ -124,7 +124,9 @@ fn check(args: &Args) -> Result<What<'_>, Failure> {
     let place = match <[Place; 1]>::try_from(places) {
         Ok([place]) => place,
         Err(places) if places.is_empty() => {
-            return Err(Failure::usage("the pipe attaches nowhere; give --root URL, --cp FQCN@URL or --relay FQCN@URL"));
+            return Err(Failure::usage(
+                "the pipe attaches nowhere; give --root URL, --cp FQCN@URL or --relay FQCN@URL",
+            ));
         }
         Err(places) => {
             let places: Vec<_> = places.iter().map(ToString::to_string).collect();

@@ -102,7 +102,7 @@ async fn converse_all(talks: impl IntoIterator<Item = (Attach, Case)>) {
 async fn converse(attach: Attach, case: Case, number: usize) {
     let token = format!("tok-{number}");
     // Spreads both endings over all pairs of the other choices.
-    let ending = if number.count_ones() % 2 == 0 { "end" } else { "abort" };
+    let ending = if number.count_ones().is_multiple_of(2) { "end" } else { "abort" };
     let ours = Ours::open(case, &attach, &token).await;
     if case.we_ask {
         let mut theirs = attach.python(case, &token, &["--role", "echo", "--linger", "60"]);

@@ -95,19 +95,22 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     handler.start();
     let mut times = Times::new();
     let watch = Watch::start();
+    // The checking of the answers is not what is measured.
+    let mut exchanging = Duration::ZERO;
     let mut ended = Ok(());
     for number in 1..=work.count {
         let message = PipeMessage::new_request(work.topic.clone(), work.data.clone());
         let began = Instant::now();
-        let echoed = tokio::try_join!(send(&handler, &message, work.timeout), echo(&handler, &message, work.timeout));
+        let echoed = exchange(&handler, &message, work.timeout).await;
         let took = began.elapsed();
-        ended = echoed.and_then(|((), echo)| verify(number, &message, &echo));
+        ended = echoed.and_then(|echo| verify(number, &message, &echo));
         if ended.is_err() {
             break;
         }
         times.record(took);
+        exchanging += took;
     }
-    let figures = watch.stop(&times, work.data.len());
+    let figures = watch.figures(exchanging, &times, work.data.len());
     if ended.is_ok() {
         handler.notify_end(cellnet::Payload::None).await;
     }
@@ -115,32 +118,32 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     (ended, Some(figures))
 }
 
-async fn send(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<(), Failure> {
+/// Sends a message until the peer takes it, then waits for the answer.
+async fn exchange(
+    handler: &PipeHandler,
+    message: &PipeMessage,
+    timeout: Duration,
+) -> Result<PipeMessage, Failure> {
     let outcome = handler.send_to_peer(message, Some(timeout), None).await;
     let outcome = outcome.map_err(|error| Failure::new(Status::PeerGone, chain(&error)))?;
-    if outcome.is_taken() {
-        return Ok(());
+    if let Some(status) = Status::of_reply(Some(&outcome.code())) {
+        let text =
+            format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
+        return Err(Failure::new(status, text));
     }
-    let status = Status::of_reply(Some(&outcome.code())).unwrap_or(Status::Failed);
-    let text = format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
-    Err(Failure::new(status, text))
+    // Heartbeats show that the peer lives, not that it answers, so there has to be a limit.
+    let limit = timeout + Duration::from_secs_f64(message.data.len() as f64 / SLOWEST);
+    let late = |_| Failure::new(Status::Timeout, format!("no answer from the peer within {limit:?}"));
+    tokio::time::timeout(limit, answer(handler, message)).await.map_err(late)?
 }
 
-/// Waits for the answer to a message as long as the peer shows life.
-async fn echo(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -> Result<PipeMessage, Failure> {
+/// Bytes a second of an answer that still counts as one.
+const SLOWEST: f64 = 1e6;
+
+async fn answer(handler: &PipeHandler, message: &PipeMessage) -> Result<PipeMessage, Failure> {
     let gone = |text: &str| Failure::new(Status::PeerGone, format!("the peer {text} before it answered"));
     loop {
-        let event = match tokio::time::timeout(timeout, handler.next()).await {
-            Ok(event) => event,
-            Err(_) => {
-                let active = handler.pipe().last_peer_active();
-                if active.is_some_and(|last| last.elapsed() < timeout) || still_trying(active) {
-                    continue;
-                }
-                return Err(Failure::new(Status::Timeout, format!("no answer from the peer within {timeout:?}")));
-            }
-        };
-        match event {
+        match handler.next().await {
             Some(PipeEvent::Message(reply)) if answers(&reply, message) => return Ok(reply),
             Some(PipeEvent::End(_)) => return Err(gone("was done")),
             Some(PipeEvent::Abort(_)) => return Err(gone("gave up")),
@@ -149,11 +152,6 @@ async fn echo(handler: &PipeHandler, message: &PipeMessage, timeout: Duration) -
             Some(_) => {}
         }
     }
-}
-
-/// A peer that was never heard of is the business of whoever sends, which gives up by itself.
-fn still_trying(active: Option<tokio::time::Instant>) -> bool {
-    active.is_none()
 }
 
 fn answers(reply: &PipeMessage, message: &PipeMessage) -> bool {
@@ -167,7 +165,8 @@ fn verify(number: u64, sent: &PipeMessage, echo: &PipeMessage) -> Result<(), Fai
         format!("topic '{}' instead of '{}'", echo.topic, sent.topic)
     } else if ours.len() != theirs.len() {
         format!("{} bytes instead of {}", theirs.len(), ours.len())
-    } else if let Some(at) = ours.iter().zip(theirs).position(|(a, b)| a != b) {
+    } else if ours != theirs {
+        let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
         format!("another byte at {at}")
     } else {
         return Ok(());
@@ -194,8 +193,26 @@ mod tests {
         ] {
             let failure = verify(7, &sent, &reply).unwrap_err();
             assert_eq!(failure.status, Status::Integrity);
-            assert!(failure.to_string().contains(named) && failure.to_string().contains("answer 7"), "{failure}");
+            assert!(
+                failure.to_string().contains(named) && failure.to_string().contains("answer 7"),
+                "{failure}"
+            );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_lives_but_does_not_answer_is_not_waited_for() {
+        let (own, peer) = cellnet::pipe::MemoryPipe::pair();
+        own.open("task").await.unwrap();
+        peer.open("task").await.unwrap();
+        let start = |pipe| {
+            let handler = PipeHandler::new(Arc::new(pipe), HandlerConfig::default()).unwrap();
+            handler.start();
+            handler
+        };
+        let (own, _peer) = (start(own), start(peer));
+        let failure = exchange(&own, &message("t", "abc"), Duration::from_secs(7)).await.unwrap_err();
+        assert_eq!(failure.status, Status::Timeout);
     }
 
     #[test]

@@ -1,0 +1,335 @@
+//! What the program `cellnet` promises to people and scripts.
+
+use std::{ffi::OsStr, fs, path::PathBuf, process::Stdio, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    for args in [&["--help"][..], &["help"], &["serve", "--help"], &["call", "-h"], &["pipe", "--help"]] {
+        let ended = cellnet(args).await;
+        assert_eq!(ended.status, 0, "{args:?}");
+        assert!(ended.stdout.contains("Usage: cellnet"), "{args:?}: {}", ended.stdout);
+    }
+    assert_eq!(cellnet(&["--version"]).await.stdout.trim(), concat!("cellnet ", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn bad_input_gives_one_line_with_the_value_and_its_status() {
+    let call = ["call", "server", "task", "echo", "hi"];
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0"];
+    let pipe = ["pipe", "--mode", "active", "--site", "s", "--token", "t", "--channel", "task"];
+    let table: [(&[&str], &[&str], i32, &str); 17] = [
+        (&[], &[], 2, "no command"),
+        (&["fly"], &[], 2, "'fly'"),
+        (&call, &["--root", "foo://127.0.0.1:1"], 2, "'foo'"),
+        (&call, &["--root", "127.0.0.1:1"], 2, "'127.0.0.1:1'"),
+        (&call, &["--root", "tcp://127.0.0.1:1", "--name", "a..b"], 2, "'a..b'"),
+        (&call, &["--root", "tcp://127.0.0.1:1", "--timeout", "0s"], 2, "'0s'"),
+        (&call, &[], 2, "--root"),
+        (&["call", "server", "task", "echo", "@no/such"], &["--root", "tcp://127.0.0.1:1"], 2, "'no/such'"),
+        (&call, &["--root", "tcp://127.0.0.1:1", "--timeout", "200ms"], 4, "'tcp://127.0.0.1:1'"),
+        (&call, &["--config", "no/such.toml"], 3, "'no/such.toml'"),
+        (&serve, &[], 2, "--name"),
+        (&serve, &["--name", "server", "--root", "tcp://127.0.0.1:1"], 2, "'tcp://127.0.0.1:1'"),
+        (&serve, &["--name", "site-1"], 2, "'site-1'"),
+        (&["serve", "--name", "server"], &["--listen", "tcp://127.0.0.1"], 2, "'tcp://127.0.0.1'"),
+        (&pipe, &["--echo"], 2, "--root URL"),
+        (&pipe, &["--root", "tcp://127.0.0.1:1", "--send", "1", "--topic", "a b"], 2, "'a b'"),
+        (
+            &pipe,
+            &["--root", "tcp://127.0.0.1:1", "--send", "1", "--timeout", "200ms"],
+            4,
+            "'tcp://127.0.0.1:1'",
+        ),
+    ];
+    for (first, rest, status, named) in table {
+        let args = [first, rest].concat();
+        let ended = cellnet(&args).await;
+        assert_eq!(ended.status, status, "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{args:?}");
+        let one_line = ended.stderr.ends_with('\n') && ended.stderr.lines().count() == 1;
+        assert!(one_line && ended.stderr.contains(named), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let server = Serving::start(&["serve", "--name", "server", "--listen", "tcp://127.0.0.1:0"]).await;
+    let ended = cellnet(&["serve", "--name", "server", "--listen", &server.url()]).await;
+    assert_eq!(ended.status, 1);
+    assert!(ended.stderr.contains(&server.url()) && ended.stderr.contains("in use"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_signal_ends_what_runs_until_stopped_with_status_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Serving::start(&["serve", "--name", "server", "--listen", "tcp://127.0.0.1:0"]).await;
+        assert_eq!(server.ready["name"], "server");
+        assert_eq!(server.stop(signal).await, Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_site_that_finds_nobody_above_waits_and_still_obeys() {
+    let mut child = command(&["serve", "--name", "site-1", "--root", "tcp://127.0.0.1:1"]).spawn().unwrap();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The first complaint shows that it dials.
+    let line = timeout(DEADLINE, logs.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(line.contains("cannot connect") && line.contains("tcp://127.0.0.1:1"), "{line}");
+    assert_eq!(signal(child, "TERM").await, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_asked_comes_back_plain_and_streamed() {
+    let server = echo_server().await;
+    for channel in ["task", "model"] {
+        let args = ["call", "server", channel, "any-topic"];
+        let root = ["--root", &server.url()];
+        let said = cellnet(&[&args[..], &["hi"], &root].concat()).await;
+        assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (0, "hi", ""));
+
+        let payload: Vec<u8> = (0..300_000_u32).map(|at| (at.wrapping_mul(at) >> 3) as u8).collect();
+        let file = Scratch::new(&payload);
+        let said = cellnet(&[&args[..], &[&file.at_sign()], &root].concat()).await;
+        assert!(said.status == 0 && said.raw == payload, "{}", said.stderr);
+
+        let said = cellnet_with(&[&args[..], &["-"], &root].concat(), b"from a pipe\n").await;
+        assert_eq!((said.status, said.stdout.as_str()), (0, "from a pipe\n"));
+
+        let said = cellnet(&[&args[..], &root, &["--json"]].concat()).await;
+        assert_eq!((said.status, &said.json()["payload"]), (0, &Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn json_has_the_names_that_scripts_rely_on() {
+    let server = echo_server().await;
+    let call = ["call", "server", "task", "t", "hi", "--json", "--root", &server.url()];
+    let json = cellnet(&call).await.json();
+    assert_eq!((&json["return_code"], &json["error"]), (&"ok".into(), &Value::Null));
+    assert_eq!(
+        (&json["payload"], &json["bytes"], &json["peer"]),
+        (&"hi".into(), &2.into(), &"server".into())
+    );
+    assert!(json["name"].as_str().unwrap().starts_with("_cli_"));
+
+    let many = cellnet(&[&call[..], &["--count", "50", "--inflight", "8"]].concat()).await;
+    assert_eq!(many.status, 0, "{}", many.stderr);
+    for name in ["msgs_s", "MBps", "p50_us", "p99_us", "p999_us"] {
+        assert!(many.json()[name].as_f64().unwrap() > 0.0, "{name}: {}", many.stdout);
+    }
+    for name in ["cpu_s", "rss_mb"] {
+        assert!(many.json().get(name).is_some(), "{name}: {}", many.stdout);
+    }
+
+    let refused = cellnet(&["call", "server", "other", "t", "--json", "--root", &server.url()]).await;
+    assert_eq!((refused.status, &refused.json()["return_code"]), (1, &"process_exception".into()));
+    let nobody = cellnet(&["call", "site-9", "task", "t", "--json", "--root", &server.url()]).await;
+    assert_eq!(nobody.status, 4, "{}", nobody.stderr);
+    let unreachable = cellnet(&[
+        "call",
+        "server",
+        "task",
+        "t",
+        "--json",
+        "--root",
+        "tcp://127.0.0.1:1",
+        "--timeout",
+        "200ms",
+    ]);
+    let unreachable = unreachable.await;
+    assert_eq!((unreachable.status, &unreachable.json()["return_code"]), (4, &"target_unreachable".into()));
+}
+
+#[tokio::test]
+async fn a_relay_joins_sites_and_pipes_to_the_server() {
+    let server = echo_server().await;
+    let relay = ["serve", "--name", "relay-1", "--listen", "tcp://127.0.0.1:0", "--root", &server.url()];
+    let relay = Serving::start(&relay).await;
+    let site = ["serve", "--name", "relay-1.site-1", "--parent", &relay.url(), "--echo", "task,model"];
+    let site = Serving::start(&site).await;
+    assert_eq!(site.ready["listen"], Value::Array(Vec::new()));
+    for channel in ["task", "model"] {
+        let call = ["call", "relay-1.site-1", channel, "t", "through", "--root", &server.url()];
+        assert_eq!(cellnet(&call).await.stdout, "through");
+    }
+
+    // From below the relay, too, without a name of one's own.
+    for target in ["relay-1", "relay-1.site-1", "server"] {
+        let call = ["call", target, "task", "t", "up", "--parent", &relay.url(), "--json"];
+        let ended = cellnet(&call).await;
+        // The relay has no handler; that it says so shows that it was asked.
+        let expected = if target == "relay-1" { "process_exception" } else { "ok" };
+        assert_eq!(ended.json()["return_code"], expected, "{target}: {}", ended.stdout);
+    }
+
+    let at = format!("relay-1@{}", relay.url());
+    let side =
+        |mode| ["pipe", "--mode", mode, "--site", "site-1", "--token", "j", "--relay", &at, "--channel", "c"];
+    let echo = Serving::start(&[&side("passive")[..], &["--echo"]].concat()).await;
+    assert_eq!(echo.ready["name"], "relay-1.site-1_j_passive");
+    assert_eq!(echo.ready["peer"], "relay-1.site-1_j_active");
+    // The first conversation ends with END; the side that answers goes on.
+    for size in ["64", "3MiB"] {
+        let sent = cellnet(&[&side("active")[..], &["--send", "4", "--size", size, "--json"]].concat()).await;
+        assert_eq!(sent.status, 0, "{}", sent.stderr);
+        assert!(sent.json()["msgs_s"].as_f64().unwrap() > 0.0, "{}", sent.stdout);
+    }
+    assert_eq!(echo.stop("TERM").await, Some(0));
+}
+
+#[tokio::test]
+async fn flags_beat_the_environment_which_beats_the_file_which_beats_the_default() {
+    let server = echo_server().await;
+    let config = Scratch::new(format!("name = 'from-file'\nroot = '{}'\n", server.url()).as_bytes());
+    let name = async |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = command(&[&["call", "server", "task", "t", "--json"], flags].concat());
+        command.envs(environment.iter().copied());
+        let ended = finish(command.spawn().unwrap(), b"").await;
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
+        ended.json()["name"].as_str().unwrap().to_owned()
+    };
+    let file = ["--config", config.path.to_str().unwrap()];
+    assert!(name(&["--root", &server.url()], &[]).await.starts_with("_cli_"));
+    assert_eq!(name(&file, &[]).await, "from-file");
+    assert_eq!(name(&[], &[("CELLNET_CONFIG", file[1])]).await, "from-file");
+    assert_eq!(name(&file, &[("CELLNET_NAME", "from-env")]).await, "from-env");
+    let all = [&file[..], &["--name", "from-flag"]].concat();
+    assert_eq!(name(&all, &[("CELLNET_NAME", "from-env")]).await, "from-flag");
+
+    let wrong = Scratch::new(b"[call]\ncount = 'many'\n");
+    let ended = cellnet(&["call", "server", "task", "t", "--config", wrong.path.to_str().unwrap()]).await;
+    assert_eq!(ended.status, 3);
+    assert!(ended.stderr.contains("'count'") && ended.stderr.contains("'many'"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_demo_holds() {
+    let ended = cellnet(&["demo"]).await;
+    assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("server → relay-1 → relay-1.site-2"), "{}", ended.stdout);
+    let file = Scratch::new(b"a small payload");
+    let ended = cellnet(&["demo", "--json", "--file", file.path.to_str().unwrap()]).await;
+    assert_eq!((ended.status, &ended.json()["error"]), (0, &Value::Null), "{}", ended.stderr);
+    assert_eq!(ended.json()["bytes"], 15);
+}
+
+/// Far more than anything here takes; nothing waits for ever.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    status: i32,
+    raw: Vec<u8>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// The last line of standard output.
+    fn json(&self) -> Value {
+        let line = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+async fn cellnet(args: &[&str]) -> Ended {
+    cellnet_with(args, b"").await
+}
+
+async fn cellnet_with(args: &[&str], stdin: &[u8]) -> Ended {
+    finish(command(args).spawn().unwrap(), stdin).await
+}
+
+async fn finish(mut child: Child, stdin: &[u8]) -> Ended {
+    // Who does not read standard input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(stdin).await;
+    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
+    Ended {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        raw: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The program with none of the caller's environment for it.
+fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellnet"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name == "RUST_LOG" || name.to_string_lossy().starts_with("CELLNET_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A command that runs until it is stopped.
+struct Serving {
+    child: Child,
+    ready: Value,
+}
+
+impl Serving {
+    async fn start(args: &[&str]) -> Self {
+        let mut child = command(args).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("READY");
+        let ready = line.strip_prefix("READY ").unwrap_or_else(|| panic!("not READY: {line}"));
+        let ready = serde_json::from_str(ready).unwrap();
+        Self { child, ready }
+    }
+
+    fn url(&self) -> String {
+        self.ready["listen"][0].as_str().unwrap().to_owned()
+    }
+
+    async fn stop(self, name: &str) -> Option<i32> {
+        signal(self.child, name).await
+    }
+}
+
+/// Sends a signal to a process; gives its exit status.
+async fn signal(mut child: Child, name: &str) -> Option<i32> {
+    let pid = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+    assert!(sent.success());
+    timeout(DEADLINE, child.wait()).await.unwrap().unwrap().code()
+}
+
+async fn echo_server() -> Serving {
+    let serve =
+        ["serve", "--name", "server", "--listen", "tcp://127.0.0.1:0", "--echo", "task", "--echo", "model"];
+    Serving::start(&serve).await
+}
+
+/// A file that goes away.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("cellnet-test-{}", uuid::Uuid::new_v4()));
+        fs::write(&path, content).unwrap();
+        Self { path }
+    }
+
+    fn at_sign(&self) -> String {
+        format!("@{}", self.path.display())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
