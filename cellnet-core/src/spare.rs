@@ -21,7 +21,9 @@ impl Spares {
     /// An empty buffer with at least this capacity.
     pub(crate) fn take(&self, capacity: usize) -> Vec<u8> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = buffers.iter().rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
+        let found = buffers
+            .iter()
+            .rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
         let buffer = found.map(|at| buffers.swap_remove(at));
         drop(buffers);
         buffer.unwrap_or_else(|| Vec::with_capacity(capacity))
@@ -74,7 +76,8 @@ mod tests {
         let shared = spares.lend(buffer);
         let part = shared.slice(1..);
         drop(shared);
-        assert_ne!(spares.take(1 << 20).as_ptr(), memory);
+        let other = spares.take(1 << 20);
+        assert_ne!(other.as_ptr(), memory);
         assert_eq!(&part[..], b"bc");
         drop(part);
         let again = spares.take(1 << 20);

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cellnet_core::{
-    cell::{Cell, CellEvent},
+    cell::{Cell, CellEvent, HandlerError, Request},
+    fobs,
+    message::{Message, Payload},
     testkit::sim::{Sim, echo, fqcn},
     transport::{
         Batch, ConnectionInfo, FrameReceiver, TransportError,
         framed::FramedReceiver,
         mem::{MemReader, MemWriter},
     },
-    wire::{Frame, FrameKind, Headers, PREFIX_LEN, Prefix, Value, hello::Hello, keys::cn},
+    wire::{Frame, FrameKind, Headers, Limits, PREFIX_LEN, Prefix, Value, hello::Hello, keys::cn},
 };
 use serde_json::Value as Json;
 use tokio::{io::AsyncWriteExt, time::Instant};
@@ -118,13 +120,14 @@ async fn server(sim: &Sim) -> Cell {
 
 fn odd_inputs() -> Vec<(String, Vec<u8>)> {
     let data: Json = serde_json::from_str(include_str!("data/wire.json")).unwrap();
-    let hex = |text: &str| {
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-    };
     let cases = data["odd"].as_array().unwrap().iter();
     cases
-        .map(|case| (case["name"].as_str().unwrap().to_owned(), hex(case["hex"].as_str().unwrap())))
+        .map(|case| (case["name"].as_str().unwrap().to_owned(), unhex(case["hex"].as_str().unwrap())))
         .collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 /// The observed inputs of the reference. Where it says READY to a name that it then ignores, the connection is closed
@@ -269,6 +272,40 @@ async fn a_route_that_is_none_counts_as_empty() {
         raw.request("raw", b"", |headers| headers.set(cn::ROUTE, route)).await;
         assert_eq!(raw.reply().await.as_deref(), Some("ok"));
     }
+}
+
+/// Messages that the reference collected and sent as one, as they were captured.
+#[tokio::test(start_paused = true)]
+async fn bulk_messages_reach_their_handlers_one_by_one() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let (seen, mut requests) = tokio::sync::mpsc::channel(16);
+    server.handle("*", "*", move |request: Request| {
+        let seen = seen.clone();
+        async move {
+            let object = match &request.message.payload {
+                Payload::Fobs(bytes) => fobs::decode(bytes, Limits::PAYLOAD).unwrap().into_object().unwrap(),
+                other => panic!("{other:?}"),
+            };
+            seen.send((request.channel.to_string(), request.topic.to_string(), object)).await.unwrap();
+            Ok::<_, HandlerError>(Message::empty())
+        }
+    });
+    let data: Json = serde_json::from_str(include_str!("data/wire.json")).unwrap();
+    let frames = data["frames"].as_array().unwrap();
+    let bulk = frames
+        .iter()
+        .find(|frame| frame["name"] == "cell/fwd_to_client_04_req_cellnet.channel_bulk")
+        .unwrap();
+    let mut raw = Raw::connect(&sim).await;
+    raw.hello("site-2").await;
+    raw.write(&unhex(bulk["hex"].as_str().unwrap())).await;
+    for number in [0x45, 0x2e] {
+        let (channel, topic, object) = requests.recv().await.unwrap();
+        assert_eq!((&*channel, &*topic), ("_net_manager", "bulk_item"));
+        assert_eq!(object.as_i64(), Some(number));
+    }
+    assert!(raw.is_alive("site-2").await);
 }
 
 /// A stranger that answers no PING is given up after its own, longer silence.

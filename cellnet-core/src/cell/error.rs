@@ -48,7 +48,7 @@ pub enum RequestError {
     /// The headers do not fit into a frame.
     #[error("headers of {0} bytes do not fit into a frame")]
     HeadersTooBig(usize),
-    /// An outgoing filter refused it.
+    /// A filter refused the request, or its reply.
     #[error("refused by a filter: {0}")]
     Filtered(String),
     /// The stream that carried it failed.

@@ -40,7 +40,9 @@ pub struct Passing<'a> {
     pub from: Option<&'a Fqcn>,
 }
 
-/// Looks at a message. `Err` refuses it: a request is answered with that message, a reply is replaced by it.
+/// Looks at a message. `Err` refuses it: an incoming request is answered with that message, an outgoing reply is
+/// replaced by it, and a request of this cell fails with [`RequestError::Filtered`](super::RequestError::Filtered) and
+/// the message's text, be it refused on its way out or its reply on the way in.
 pub type Filter = Arc<dyn Fn(&mut Passing<'_>) -> Result<(), Message> + Send + Sync>;
 
 /// The filters of a cell. Unlike in the reference, a more exact registration does not hide a more general one: all
