@@ -21,7 +21,9 @@ impl Spares {
     /// An empty buffer with at least this capacity.
     pub(crate) fn take(&self, capacity: usize) -> Vec<u8> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = buffers.iter().rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
+        let found = buffers
+            .iter()
+            .rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
         let buffer = found.map(|at| buffers.swap_remove(at));
         drop(buffers);
         buffer.unwrap_or_else(|| Vec::with_capacity(capacity))
