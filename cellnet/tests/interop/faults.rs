@@ -1,11 +1,21 @@
 //! Peers that freeze, and roots that die and come back.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use cellnet_core::{cell::Cell, message::Message};
+use cellnet_core::{
+    cell::{Cell, Stage},
+    message::Message,
+};
 use cellnet_pipe::{HandlerConfig, Mode, PipeEvent, PipeMessage};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     payload::{decoded, payload},
@@ -58,7 +68,7 @@ async fn a_frozen_peer_is_gone_by_its_deadline_and_harms_nobody() {
 /// Pairs of pipes talk through a root that is killed and started again while they do. Nobody helps them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
-    let (mut root, url) = python_listening("root_cell", &[]).await;
+    let (root, url) = python_listening("root_cell", &[]).await;
     let attach = Attach::root(&url);
     let asking = persistent(Mode::Active, &attach, "ours").await;
     let answering = persistent(Mode::Passive, &attach, "ours").await;
@@ -71,16 +81,16 @@ async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
     };
     let count = (3 * SOME).to_string();
     let mut echo = python("echo", &["--role", "echo"]);
-    let mut sender = python("send", &["--role", "send", "--payload", "dict", "--count", &count]);
+    let mut sender =
+        python("send", &["--role", "send", "--payload", "dict", "--count", &count, "--linger", "60"]);
     echo.ready().await;
     sender.ready().await;
 
-    let (warm, mut is_warm) = watch::channel(false);
     let (back, is_back) = watch::channel(false);
-    let nobody = watch::Sender::new(false);
+    let dead = Arc::new(Notify::new());
+    kill_in_the_middle(&answering, root, &dead);
     let fate = async {
-        is_warm.wait_for(|warm| *warm).await.expect("the test goes on");
-        root.kill();
+        in_time("the middle of the talk", dead.notified()).await;
         let (again, same) = python_listening("root_cell", &["--url", &url]).await;
         assert_eq!(same, url);
         back.send_replace(true);
@@ -89,12 +99,13 @@ async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
     let (_root, asked, answered, _, answered_theirs) = tokio::join!(
         fate,
         ask_all(&asking, is_back.clone(), true),
-        answer_all(&answering, &nobody),
+        answer_all(&answering),
         ask_all(&asking_theirs, is_back, false),
-        answer_all(&answering_theirs, &warm),
+        answer_all(&answering_theirs),
     );
     assert_eq!(answered, asked);
     assert_eq!(answered_theirs, 3 * SOME);
+    assert!(sender.stop().await.success());
     let result = sender.expect("RESULT").await;
     assert_eq!((&result["ok"], &result["bad"]), (&json!(3 * SOME), &json!(0)), "{result}");
     assert_eq!(echo.expect("STATUS").await["topic"], "_END_");
@@ -102,6 +113,20 @@ async fn pipes_outlive_their_root_and_deliver_nothing_twice() {
 
 /// Enough messages to be in the middle of a talk.
 const SOME: usize = 5;
+
+/// Kills the root when a message has come through it and the acknowledgement has not gone back, so that the message
+/// will be sent again.
+fn kill_in_the_middle(answering: &Ours, root: Process, dead: &Arc<Notify>) {
+    let cell = answering.pipe.cell().expect("an open pipe");
+    let (root, seen, dead) = (Mutex::new(root), AtomicUsize::new(0), dead.clone());
+    cell.add_filter(Stage::IncomingRequest, "cell_pipe.task", "train", move |_| {
+        if seen.fetch_add(1, SeqCst) == SOME {
+            root.lock().expect("no panics").kill();
+            dead.notify_one();
+        }
+        Ok(())
+    });
+}
 
 /// A side that gives up no message.
 async fn persistent(mode: Mode, attach: &Attach, token: &str) -> Ours {
@@ -136,14 +161,13 @@ async fn ask_all(ours: &Ours, is_back: watch::Receiver<bool>, once: bool) -> usi
 }
 
 /// Answers until END; gives how often. No message may come twice.
-async fn answer_all(ours: &Ours, warm: &watch::Sender<bool>) -> usize {
+async fn answer_all(ours: &Ours) -> usize {
     let mut ids = HashSet::new();
     loop {
         match ours.event().await {
             PipeEvent::Message(request) => {
                 ours.send(&PipeMessage::new_reply(&request, request.data.clone())).await;
                 assert!(ids.insert(request.msg_id), "a message came twice");
-                warm.send_replace(ids.len() >= SOME);
             }
             PipeEvent::End(_) => return ids.len(),
             other => panic!("wanted a message, got {other:?}"),

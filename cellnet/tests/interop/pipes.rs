@@ -105,7 +105,7 @@ async fn converse(attach: Attach, case: Case, number: usize) {
     let ending = if number.count_ones().is_multiple_of(2) { "end" } else { "abort" };
     let ours = Ours::open(case, &attach, &token).await;
     if case.we_ask {
-        let mut theirs = attach.python(case, &token, &["--role", "echo"]);
+        let mut theirs = attach.python(case, &token, &["--role", "echo", "--linger", "60"]);
         let ready = theirs.ready().await;
         assert_eq!(
             (&ready["fqcn"], &ready["peer"]),
@@ -121,11 +121,12 @@ async fn converse(attach: Attach, case: Case, number: usize) {
             (&json!(topic_of(ending)), &json!("bye")),
             "{case:?}"
         );
-        assert!(theirs.exit().await.success(), "{case:?}");
+        assert!(theirs.stop().await.success(), "{case:?}");
     } else {
         let kind = KINDS[number % KINDS.len()];
         let (count, size) = (COUNT.to_string(), SIZE.to_string());
-        let args = ["--role", "send", "--count", &count, "--size", &size, "--payload", kind, "--end", ending];
+        let args = ["--role", "send", "--count", &count, "--size", &size, "--payload", kind];
+        let args = [&args[..], &["--end", ending, "--linger", "60"]].concat();
         let mut theirs = attach.python(case, &token, &args);
         let mut ids = HashSet::new();
         for number in 0..COUNT {
@@ -137,6 +138,7 @@ async fn converse(attach: Attach, case: Case, number: usize) {
             other => panic!("{case:?}: wanted {ending}, got {other:?}"),
         };
         assert_eq!(to_json(data), json!("bye"));
+        assert!(theirs.stop().await.success(), "{case:?}");
         let result = theirs.expect("RESULT").await;
         assert_eq!((&result["ok"], &result["bad"]), (&json!(COUNT), &json!(0)), "{case:?}: {result}");
     }

@@ -40,6 +40,9 @@ def main():
     p.add_argument("--after", type=int, default=0, help="echo: leave after that many answers, 0 for never")
     p.add_argument("--end", choices=["end", "abort", "none", "vanish"], default="end", help="how to leave")
     p.add_argument("--stay", type=float, default=0.0, help="seconds to stay before leaving")
+    p.add_argument("--linger", type=float, default=0.0,
+                   help="seconds between END and closing the pipe, unless told to stop: without, the END or its "
+                        "acknowledgement may still be in a thread pool when the cell goes")
     args = common.begin(p)
     side = Side(args)
     say("READY", fqcn=side.core.get_fqcn(), peer=side.pipe.peer_fqcn, ports=common.local_ports(side.core))
@@ -169,6 +172,7 @@ class Side:
                 self.pipe.send(Message.new_request(Topic.END if how == "end" else Topic.ABORT, "bye"), timeout=5.0)
         except BrokenPipeError:
             pass
+        STOP.wait(self.args.linger)
         if self.handler:
             self.handler.stop(close_pipe=True)
         else:
