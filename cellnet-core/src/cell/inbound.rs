@@ -319,7 +319,7 @@ impl Inner {
     /// A neighbour takes its leave: nothing is routed to it any more, and its connection is about to end.
     fn receive_bye(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) {
         tracing::debug!(peer = %link.peer, "bye");
-        self.links.table.remove(link);
+        self.links.table.dismiss(link);
         link.said_bye();
         if headers.flag(cn::REPLY_EXPECTED) {
             let origin = link.peer.clone();

@@ -205,7 +205,7 @@ impl Inner {
     pub(crate) fn cancel(&self) {
         self.links.stop.cancel();
         self.kill.cancel();
-        for link in self.links.table.all() {
+        for link in self.links.table.living() {
             link.close(crate::link::LinkError::ShuttingDown);
         }
     }

@@ -21,11 +21,11 @@ pub(crate) async fn shutdown(inner: &Arc<Inner>, deadline: Duration) {
     inner.kill.cancel();
     inner.pending.fail_all(&RequestError::ShuttingDown);
     // The writers send what waits and then close; the peers answer by closing too.
-    let links = inner.links.table.all();
+    let links = inner.links.table.living();
     links.iter().for_each(|link| link.outbox.close());
     inner.links.tasks.close();
     let _ = timeout_at(deadline, inner.links.tasks.wait()).await;
-    for link in links {
+    for link in inner.links.table.living() {
         link.close(LinkError::ShuttingDown);
     }
     inner.tasks.wait().await;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
 };
 
 use super::{Link, LinkError};
@@ -12,6 +12,8 @@ use crate::{fqcn::Fqcn, route::Neighbours};
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     links: RwLock<HashMap<Fqcn, Arc<Link>>>,
+    /// Links whose peers said bye: no longer neighbours, but there until the connection ends.
+    leaving: Mutex<Vec<Weak<Link>>>,
 }
 
 impl Table {
@@ -52,6 +54,23 @@ impl Table {
         if links.get(&link.peer).is_some_and(|holder| holder.id == link.id) {
             links.remove(&link.peer);
         }
+    }
+
+    /// Frees the name of a link whose peer said bye.
+    pub(crate) fn dismiss(&self, link: &Arc<Link>) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|link| link.strong_count() > 0);
+        leaving.push(Arc::downgrade(link));
+        drop(leaving);
+        self.remove(link);
+    }
+
+    /// Every link that lives, of neighbours and of those who said bye.
+    pub(crate) fn living(&self) -> Vec<Arc<Link>> {
+        let mut living = self.all();
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        living.extend(leaving.iter().filter_map(Weak::upgrade));
+        living
     }
 
     fn insert_if_free(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
