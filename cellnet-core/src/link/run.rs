@@ -37,6 +37,10 @@ pub(super) async fn run(host: Host, link: Arc<Link>, connection: Connection, ear
         lanes.spawn(reader.instrument(span.clone()));
     }
     host.inbox.link_up(&link);
+    if host.links.stop.is_cancelled() {
+        // The handshake ended after the cell began to stop, which may not have seen this link.
+        link.close(LinkError::ShuttingDown);
+    }
     let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
     let ended = read_lane(&host, &link, control, early, true, &mut park).instrument(span.clone()).await;
     link.close(ended.err().unwrap_or(LinkError::Closed));

@@ -48,27 +48,30 @@ impl Table {
         Ok(())
     }
 
-    /// Removes a link, unless a newer one has its name.
-    pub(crate) fn remove(&self, link: &Arc<Link>) {
+    /// Removes a link, unless a newer one has its name. Says whether it did.
+    pub(super) fn remove(&self, link: &Arc<Link>) -> bool {
         let mut links = self.write();
-        if links.get(&link.peer).is_some_and(|holder| holder.id == link.id) {
+        let held = links.get(&link.peer).is_some_and(|holder| holder.id == link.id);
+        if held {
             links.remove(&link.peer);
         }
+        held
     }
 
-    /// Frees the name of a link whose peer said bye.
+    /// Frees the name of a link whose peer said bye. Further byes change nothing.
     pub(crate) fn dismiss(&self, link: &Arc<Link>) {
+        // Locked throughout, so that a shutdown finds the link in one of the two places.
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         leaving.retain(|link| link.strong_count() > 0);
-        leaving.push(Arc::downgrade(link));
-        drop(leaving);
-        self.remove(link);
+        if self.remove(link) {
+            leaving.push(Arc::downgrade(link));
+        }
     }
 
     /// Every link that lives, of neighbours and of those who said bye.
     pub(crate) fn living(&self) -> Vec<Arc<Link>> {
-        let mut living = self.all();
         let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut living = self.all();
         living.extend(leaving.iter().filter_map(Weak::upgrade));
         living
     }
