@@ -118,7 +118,7 @@ async fn a_hop_that_recovers_gets_everything_in_order() {
 #[tokio::test(start_paused = true)]
 async fn busy_handlers_refuse_requests_and_hold_the_rest_back() {
     let sim = Sim::new().configured(|config| {
-        config.handlers = 2;
+        config.handlers = 4;
         config.waiting_messages = 4;
     });
     let server = sim.cell("server", &[]).await;

@@ -121,7 +121,7 @@ impl CellBuilder {
             handlers: Default::default(),
             filters: Filters::default(),
             interceptor: Default::default(),
-            intake: Intake::new(config.handlers, config.waiting_messages, config.waiting_bytes),
+            intake: Intake::new(&config),
             streams: crate::stream::Streams::new(&config),
             discarded: Default::default(),
             events: EventSender::new(),

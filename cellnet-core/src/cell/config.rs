@@ -12,19 +12,22 @@ pub struct CellConfig {
     pub link: LinkConfig,
     /// Streams.
     pub stream: crate::stream::StreamConfig,
-    /// Handlers that run at the same time. 1,024.
+    /// Handlers that run at the same time. 1,024; those for one neighbour use as many at most as are free for others.
     pub handlers: usize,
     /// Messages of one neighbour that wait for a handler. 4,096.
     pub waiting_messages: usize,
     /// Bytes of messages of one neighbour that wait for a handler. 8 MiB.
     pub waiting_bytes: usize,
+    /// Bytes of messages of all neighbours that wait for a handler. 128 MiB.
+    pub all_waiting_bytes: usize,
     /// Requests of this cell that wait for a reply. 65,536.
     pub requests: usize,
     /// How long a request waits if it does not say. 10 s without progress.
     pub timeout: Duration,
     /// Largest payload of a message that does not stream, in bytes. 2,144,337,904, the reference's limit.
     pub max_message: usize,
-    /// Memory for frames that have arrived in part. 512 MiB.
+    /// Memory for the bodies of frames above 32 KiB, from their first byte until their last use; frames above 1 MiB
+    /// may use half of it. 1 GiB.
     pub frame_budget: usize,
     /// Memory for messages on their way out that are not small. 256 MiB.
     pub queue_budget: usize,
@@ -44,10 +47,11 @@ impl Default for CellConfig {
             handlers: 1024,
             waiting_messages: 4096,
             waiting_bytes: 8 << 20,
+            all_waiting_bytes: 128 << 20,
             requests: 65_536,
             timeout: Duration::from_secs(10),
             max_message: 2_144_337_904,
-            frame_budget: 512 << 20,
+            frame_budget: 1 << 30,
             queue_budget: 256 << 20,
             stream_budget: 256 << 20,
             blob_budget: 4 << 30,

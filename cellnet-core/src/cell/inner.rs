@@ -1,9 +1,13 @@
 //! What all tasks of a cell share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -188,14 +192,16 @@ impl Inner {
         if let Offered::Run(job) = self.intake.offer(link, job) {
             let inner = self.clone();
             self.tasks.spawn(async move {
-                let mut next = Some(job);
-                while let Some(job) = next {
+                let mut next = Some((link, job));
+                while let Some((link, job)) = next {
                     tokio::select! {
                         biased;
                         () = inner.kill.cancelled() => {}
-                        () = job.run => {}
+                        ended = AssertUnwindSafe(job.run).catch_unwind() => if ended.is_err() {
+                            tracing::error!("a handler's job panicked");
+                        },
                     }
-                    next = inner.intake.next();
+                    next = inner.intake.next(link);
                 }
             });
         }
