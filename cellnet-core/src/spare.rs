@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::stats::Reservation;
+
 /// A few large buffers that nobody uses right now. Clones are the same few.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Spares {
@@ -29,15 +31,16 @@ impl Spares {
         buffer.unwrap_or_else(|| Vec::with_capacity(capacity))
     }
 
-    /// Shares the content of a buffer, which comes back here when the last share is gone.
-    pub(crate) fn lend(&self, buffer: Vec<u8>) -> Bytes {
-        if !WORTH_KEEPING.contains(&buffer.capacity()) {
-            return buffer.into();
-        }
-        Bytes::from_owner(Lent { buffer, home: self.clone() })
+    /// Shares the content of a buffer. When the last share is gone, the buffer comes back here and what is reserved
+    /// for it is given back.
+    pub(crate) fn lend(&self, buffer: Vec<u8>, reserved: Option<Reservation>) -> Bytes {
+        Bytes::from_owner(Lent { buffer, home: self.clone(), _reserved: reserved })
     }
 
     fn put_back(&self, mut buffer: Vec<u8>) {
+        if !WORTH_KEEPING.contains(&buffer.capacity()) {
+            return;
+        }
         buffer.clear();
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         if buffers.len() < MAX_KEPT {
@@ -49,6 +52,7 @@ impl Spares {
 struct Lent {
     buffer: Vec<u8>,
     home: Spares,
+    _reserved: Option<Reservation>,
 }
 
 impl AsRef<[u8]> for Lent {
@@ -73,7 +77,7 @@ mod tests {
         let mut buffer = spares.take(1 << 20);
         buffer.extend_from_slice(b"abc");
         let memory = buffer.as_ptr();
-        let shared = spares.lend(buffer);
+        let shared = spares.lend(buffer, None);
         let part = shared.slice(1..);
         drop(shared);
         let other = spares.take(1 << 20);
@@ -83,7 +87,7 @@ mod tests {
         let again = spares.take(1 << 20);
         assert_eq!((again.as_ptr(), again.len()), (memory, 0));
 
-        let lent: Vec<_> = (0..100).map(|_| spares.lend(Vec::with_capacity(1 << 20))).collect();
+        let lent: Vec<_> = (0..100).map(|_| spares.lend(Vec::with_capacity(1 << 20), None)).collect();
         drop(lent);
         assert_eq!(spares.buffers.lock().unwrap().len(), MAX_KEPT);
     }

@@ -1,14 +1,14 @@
 //! Counters: bytes that moved, and bytes that are held.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{
         AtomicU64, AtomicUsize,
         Ordering::{Relaxed, SeqCst},
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::spare::Spares;
 
@@ -69,7 +69,12 @@ impl Budget {
 
     /// Takes `bytes` if they are left. They return when the reservation is dropped.
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.take(bytes).then(|| Reservation { budget: self.clone(), bytes })
+        self.reserve_below(bytes, self.limit)
+    }
+
+    /// [`reserve`](Self::reserve) for a user that leaves what is above `ceiling` to others.
+    pub(crate) fn reserve_below(self: &Arc<Self>, bytes: usize, ceiling: usize) -> Option<Reservation> {
+        self.take(bytes, ceiling).then(|| Reservation { budget: self.clone(), bytes })
     }
 
     /// How often something was given back; to be read before a reservation is tried, for
@@ -113,8 +118,9 @@ impl Budget {
         self.limit
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+    fn take(&self, bytes: usize, ceiling: usize) -> bool {
+        let ceiling = ceiling.min(self.limit);
+        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= ceiling || bytes == 0);
         self.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 }
@@ -135,7 +141,13 @@ impl Reservation {
     /// Takes `bytes` more, or nothing at all. Says whether it did.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let took = self.budget.take(bytes);
+        self.grow_below(bytes, self.budget.limit)
+    }
+
+    /// [`grow`](Self::grow) for a user that leaves what is above `ceiling` to others.
+    #[must_use]
+    pub(crate) fn grow_below(&mut self, bytes: usize, ceiling: usize) -> bool {
+        let took = self.budget.take(bytes, ceiling);
         if took {
             self.bytes += bytes;
         }
@@ -153,6 +165,35 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.shrink(self.bytes);
+    }
+}
+
+/// Keeps peers from filling the log: a burst is let through, then one message a second.
+#[derive(Debug)]
+pub(crate) struct LogLimit(Mutex<(u32, Instant)>);
+
+/// Messages of a burst.
+const BURST: u32 = 50;
+
+impl LogLimit {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new((BURST, Instant::now())))
+    }
+
+    /// Whether the next message may be logged.
+    pub(crate) fn allows(&self) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, since) = &mut *state;
+        let seconds = u32::try_from(since.elapsed().as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            (*left, *since) = (left.saturating_add(seconds).min(BURST), Instant::now());
+        }
+        let allowed = *left > 0;
+        if *left == 1 {
+            tracing::warn!("many messages of this kind; from now on one a second is logged");
+        }
+        *left = left.saturating_sub(1);
+        allowed
     }
 }
 

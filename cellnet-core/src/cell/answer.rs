@@ -104,8 +104,8 @@ impl Inner {
             reply = instead;
         }
         let sent = match self.send_reply(origin, to, reply).await {
-            Err(RequestError::TooBig { size, limit }) => {
-                let text = format!("the reply of {size} bytes exceeds the limit of {limit}");
+            Err(error @ (RequestError::TooBig { .. } | RequestError::HeadersTooBig(_))) => {
+                let text = format!("the reply cannot be sent: {error}");
                 self.send_reply(origin, to, Message::failure(ReturnCode::MSG_TOO_BIG, text)).await
             }
             sent => sent,
@@ -114,6 +114,12 @@ impl Inner {
             self.links.counters.dropped.add(1);
             tracing::warn!(%origin, channel = %about.channel, error = crate::link::chain(&error), "reply not sent");
         }
+    }
+
+    /// Answers a request of this cell to itself from where nothing may wait.
+    pub(super) fn reply_later(self: &Arc<Self>, reply_to: ReplyTo, reply: Message) {
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.reply(inner.me(), &reply_to, reply).await });
     }
 
     fn deliver_locally(&self, to: &ReplyTo, reply: Message) {

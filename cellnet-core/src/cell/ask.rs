@@ -199,14 +199,18 @@ impl Ask {
         };
         match inner.handler(&self.channel, &self.topic) {
             Some(handler @ super::Handler::Message(_)) => {
-                let cost = request.message.payload.len();
+                let cost = request.message.payload.len() + request.message.headers.memory();
+                if !inner.intake.has_room(LOCAL_LINK, cost, &Arc::default()) {
+                    let text = format!("'{}' has too many requests waiting", inner.me());
+                    return inner
+                        .reply_later(reply_to, Message::failure(ReturnCode::SERVICE_UNAVAILABLE, text));
+                }
                 let run = Box::pin(super::answer::serve(inner.clone(), request, handler));
                 inner.start(LOCAL_LINK, Job { run, cost });
             }
             Some(super::Handler::Stream(_)) | None => {
                 let text = format!("no handler for '{}' '{}'", self.channel, self.topic);
-                let failure = Message::failure(ReturnCode::PROCESS_EXCEPTION, text);
-                tokio::spawn(async move { inner.reply(inner.me(), &reply_to, failure).await });
+                inner.reply_later(reply_to, Message::failure(ReturnCode::PROCESS_EXCEPTION, text));
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     fqcn::Fqcn,
     link::{Budgets, DialState, Handshakes, Host, Identity, Links, Table, accept_loop, dial_loop},
     route::{NeighboursOnly, Resolver},
-    stats::{Budget, Counters},
+    stats::{Budget, Counters, LogLimit},
     transport::{Bind, RegistryError, Transport, Transports},
     url::CellUrl,
 };
@@ -110,9 +110,11 @@ impl CellBuilder {
             table: Table::default(),
             budgets,
             stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
             handshakes: Handshakes::default(),
             counters: Arc::<Counters>::default(),
+            noise: LogLimit::new(),
         });
         let (states, dials) =
             self.dial.iter().map(|_| watch::channel(DialState::default())).unzip::<_, _, Vec<_>, _>();

@@ -1,11 +1,14 @@
 //! Functions that see messages pass and may refuse them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use super::registry::Registry;
 use crate::{
     fqcn::Fqcn,
-    message::{Message, MessageKind},
+    message::{Message, MessageKind, ReturnCode},
     wire::Headers,
 };
 
@@ -73,8 +76,16 @@ impl Filters {
         // A filter may register filters, so none is called under the lock.
         let matching: Vec<Filter> = filters.matches(channel, topic).flatten().cloned().collect();
         drop(filters);
-        matching.iter().try_for_each(|filter| filter(passing))
+        matching.iter().try_for_each(|filter| ask(filter, passing))
     }
+}
+
+/// Asks one filter. One that panics refuses.
+pub(crate) fn ask(filter: &Filter, passing: &mut Passing<'_>) -> Result<(), Message> {
+    catch_unwind(AssertUnwindSafe(|| filter(passing))).unwrap_or_else(|_| {
+        tracing::error!("a filter panicked");
+        Err(Message::failure(ReturnCode::PROCESS_EXCEPTION, "a filter panicked"))
+    })
 }
 
 impl std::fmt::Debug for Filters {

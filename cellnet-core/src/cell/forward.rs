@@ -53,24 +53,20 @@ impl Inner {
         if headers.get(cn::PAYLOAD_ENCODING).is_none() {
             headers.set(name(cn::PAYLOAD_ENCODING), Value::text("bytes"));
         }
-        let backup = headers.clone();
-        match self.outgoing(&hop, headers, body) {
-            Err(error) => self.refuse(
-                &backup,
-                Some(from),
-                ReturnReason::CannotForward,
-                failure(error.code(), error.to_string()),
-            ),
-            Ok(message) if matches!(message.class, Class::Bulk(_)) && park.holds(hop.peer.as_str()) => {
-                park.push(Parked { hop: hop.peer.clone(), message });
+        if let Err(error) = self.check(&hop, &headers, &body) {
+            let failure = failure(error.code(), error.to_string());
+            return self.refuse(&headers, Some(from), ReturnReason::CannotForward, failure);
+        }
+        let message = self.addressed(&hop, headers, body);
+        if matches!(message.class, Class::Bulk(_)) && park.holds(hop.peer.as_str()) {
+            return park.push(Parked { hop: hop.peer.clone(), message });
+        }
+        match hop.outbox.try_push_or_wake(message, park.room()) {
+            Ok(()) => self.links.counters.forwarded.add(1),
+            Err(Refused::Full(message)) => park.push(Parked { hop: hop.peer.clone(), message }),
+            Err(Refused::Closed(message)) => {
+                cannot(&message.headers, format!("the link to '{}' is ending", hop.peer));
             }
-            Ok(message) => match hop.outbox.try_push_or_wake(message, park.room()) {
-                Ok(()) => self.links.counters.forwarded.add(1),
-                Err(Refused::Full(message)) => park.push(Parked { hop: hop.peer.clone(), message }),
-                Err(Refused::Closed(message)) => {
-                    cannot(&message.headers, format!("the link to '{}' is ending", hop.peer))
-                }
-            },
         }
     }
 
@@ -82,8 +78,11 @@ impl Inner {
         parked: Parked,
     ) -> Result<(), Parked> {
         let Parked { hop, message } = parked;
-        let text = format!("the link to '{hop}' is lost");
         let lost = |message: Outgoing| {
+            let text = format!(
+                "the link to '{}' is lost",
+                message.headers.text(cn::TO).cloned().unwrap_or_default()
+            );
             self.refuse(
                 &message.headers,
                 Some(from),

@@ -41,12 +41,7 @@ impl Inbox for Arc<Inner> {
         if truncated {
             self.links.counters.oversize.add(1);
             let text = format!("the frame of {length} bytes exceeds the limit of '{}'", self.me());
-            return self.refuse(
-                &headers,
-                Some(link),
-                ReturnReason::CannotForward,
-                failure(ReturnCode::MSG_TOO_BIG, text),
-            );
+            return self.refuse_oversize(headers, link, &text);
         }
         self.take(link, park, headers, body);
     }
@@ -55,12 +50,10 @@ impl Inbox for Arc<Inner> {
         if parked.hop != *self.me() {
             return self.forward_parked(link, room, parked);
         }
-        let Outgoing { headers, body, class } = parked.message;
+        let Outgoing { headers, body, .. } = parked.message;
         match self.receive_message(link, room, headers, body) {
             Ok(()) => Ok(()),
-            Err((headers, body)) => {
-                Err(Parked { hop: parked.hop, message: Outgoing { headers, body, class } })
-            }
+            Err((headers, body)) => Err(Parked { hop: parked.hop, message: Outgoing::new(headers, body) }),
         }
     }
 
@@ -111,7 +104,28 @@ impl Inbox for Arc<Inner> {
 impl Inner {
     fn drop_message(&self, link: &Link, why: &str) {
         self.links.counters.dropped.add(1);
-        tracing::warn!(peer = %link.peer, why, "message dropped");
+        if self.links.noise.allows() {
+            tracing::warn!(peer = %link.peer, why, "message dropped");
+        }
+    }
+
+    /// Answers a message whose body was too long to be kept: a request gets a reply or a RETURN, a reply becomes one
+    /// that says so.
+    fn refuse_oversize(self: &Arc<Self>, headers: Headers, link: &Arc<Link>, text: &str) {
+        let failure = failure(ReturnCode::MSG_TOO_BIG, text);
+        let mine = headers.text(cn::DESTINATION).is_some_and(|target| *target == self.me().as_str());
+        let reply = headers.text(cn::MSG_TYPE).is_some_and(|kind| *kind == MessageKind::Reply.as_str());
+        if !(mine && reply) {
+            return self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
+        }
+        let mut headers = headers;
+        for (key, value) in failure.headers.iter() {
+            if let Some(key) = key.as_text() {
+                headers.set(key.clone(), value.clone());
+            }
+        }
+        headers.set(cn::PAYLOAD_ENCODING, "none");
+        self.receive_reply(headers, Bytes::new());
     }
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
@@ -133,7 +147,7 @@ impl Inner {
             && let Some(interceptor) = self.interceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
         {
             let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
-            if let Err(instead) = (interceptor.0)(&mut passing) {
+            if let Err(instead) = super::filters::ask(&interceptor.0, &mut passing) {
                 return self.refuse(&headers, Some(link), ReturnReason::Intercepted, instead);
             }
         }
@@ -163,7 +177,7 @@ impl Inner {
                     park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
                 }
             }
-            Some(MessageKind::Reply) => self.receive_reply(&headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             None => self.drop_message(link, "message type is unknown"),
         }
@@ -193,7 +207,17 @@ impl Inner {
             }
         }
         let expected = headers.flag(cn::REPLY_EXPECTED);
-        let cost = body.len() + MESSAGE_COST;
+        let cost = body.len() + headers.memory();
+        if self.links.stop.is_cancelled() {
+            let text = format!("'{}' is shutting down", self.me());
+            self.refuse(
+                &headers,
+                Some(link),
+                ReturnReason::CannotForward,
+                failure(ReturnCode::SERVICE_UNAVAILABLE, text),
+            );
+            return Ok(());
+        }
         if !self.intake.has_room(link.id, cost, room) {
             if !expected {
                 return Err((headers, body));
@@ -263,7 +287,7 @@ impl Inner {
     /// Takes an answer that this cell made to a message of its own which came back to it.
     pub(super) fn receive_own(self: &Arc<Self>, link: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
         match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
-            Some(MessageKind::Reply) => self.receive_reply(&headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             // Answers to streams never find the intake full: only fire-and-forget requests are given back.
             _ => {
@@ -274,12 +298,11 @@ impl Inner {
         }
     }
 
-    fn receive_reply(&self, headers: &Headers, body: Bytes) {
+    fn receive_reply(&self, mut headers: Headers, body: Bytes) {
         let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
         else {
             return;
         };
-        let mut headers = headers.clone();
         let text = |key| headers.text(key).cloned().unwrap_or_default();
         let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
         let ids = request_ids(&headers);
@@ -318,11 +341,15 @@ impl Inner {
 
     /// A neighbour takes its leave: nothing is routed to it any more, and its connection is about to end.
     fn receive_bye(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) {
-        tracing::debug!(peer = %link.peer, "bye");
-        self.links.table.dismiss(link);
-        link.said_bye();
+        // Somebody behind the neighbour cannot take leave for it.
+        if headers.text(cn::ORIGIN).is_some_and(|origin| *origin == link.peer.as_str()) {
+            tracing::debug!(peer = %link.peer, "bye");
+            self.links.table.dismiss(link);
+            link.said_bye();
+        }
         if headers.flag(cn::REPLY_EXPECTED) {
-            let origin = link.peer.clone();
+            let origin = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok());
+            let origin = origin.unwrap_or_else(|| link.peer.clone());
             self.answer_now(
                 headers,
                 &origin,
@@ -348,7 +375,11 @@ impl Inner {
             Ok(messages) => {
                 for (channel, topic, message) in messages {
                     let about = About::new(&message.headers, channel, topic);
-                    let cost = message.payload.len() + MESSAGE_COST;
+                    let cost = message.payload.len() + message.headers.memory();
+                    if !self.intake.has_room(link.id, cost, room) {
+                        self.drop_message(link, "no handler is free for a part of a bulk message");
+                        continue;
+                    }
                     self.dispatch(Some(link), about, ReplyTo::Nobody, message, cost);
                 }
             }

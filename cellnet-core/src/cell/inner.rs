@@ -103,9 +103,21 @@ impl Inner {
     pub(crate) fn outgoing(
         &self,
         link: &Link,
-        mut headers: Headers,
+        headers: Headers,
         body: Bytes,
     ) -> Result<Outgoing, RequestError> {
+        self.check(link, &headers, &body)?;
+        Ok(self.addressed(link, headers, body))
+    }
+
+    /// Makes a message that was [checked](Self::check) ready for a link.
+    pub(crate) fn addressed(&self, link: &Link, mut headers: Headers, body: Bytes) -> Outgoing {
+        self.address(&mut headers, &link.peer, &body);
+        Outgoing::new(headers, body)
+    }
+
+    /// Whether a message can travel by a link at all.
+    pub(crate) fn check(&self, link: &Link, headers: &Headers, body: &Bytes) -> Result<(), RequestError> {
         let limit = match link.info.legacy_max_frame.filter(|_| link.cellnet.is_none()) {
             Some(frame) => self.config.max_message.min(frame.saturating_sub(LEGACY_HEAD)),
             None => self.config.max_message,
@@ -113,12 +125,8 @@ impl Inner {
         if body.len() > limit {
             return Err(RequestError::TooBig { size: body.len(), limit });
         }
-        self.address(&mut headers, &link.peer, &body);
-        let size = headers.size_bound();
-        if size > crate::wire::MAX_HEADERS {
-            return Err(RequestError::HeadersTooBig(size));
-        }
-        Ok(Outgoing::new(headers, body))
+        let size = headers.size_bound() + HOP_HEADERS;
+        if size > crate::wire::MAX_HEADERS { Err(RequestError::HeadersTooBig(size)) } else { Ok(()) }
     }
 
     /// Sends a message towards its destination as soon as there is room. Gives the link it took. A dropped future
@@ -211,11 +219,12 @@ impl Inner {
     pub(crate) fn cancel(&self) {
         self.links.stop.cancel();
         self.kill.cancel();
-        for link in self.links.table.living() {
-            link.close(crate::link::LinkError::ShuttingDown);
-        }
+        self.links.kill.cancel();
     }
 }
+
+/// What a hop adds to the headers at most: its own name and the next one's, times and sizes.
+const HOP_HEADERS: usize = 2 * crate::fqcn::MAX_LEN + 256;
 
 /// Headers of a frame to a peer with a frame limit: the most a head can take.
 const LEGACY_HEAD: usize = crate::wire::PREFIX_LEN + crate::wire::MAX_HEADERS;

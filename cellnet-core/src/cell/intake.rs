@@ -96,7 +96,7 @@ impl Intake {
         let waiters = if crowded {
             &mut state.crowd
         } else {
-            let neighbour = state.neighbours.entry(link).or_default();
+            let Some(neighbour) = state.neighbours.get_mut(&link) else { return true };
             let fits = neighbour.bytes + cost <= self.limits.bytes || neighbour.jobs.is_empty();
             if neighbour.jobs.len() < self.limits.messages && fits {
                 return true;

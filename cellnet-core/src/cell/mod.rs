@@ -250,6 +250,12 @@ impl Cell {
         shutdown::shutdown(self.inner(), deadline).await;
     }
 
+    /// Ends the cell at once, whoever still holds a clone: its tasks are cancelled, its links cut, and what waits is
+    /// lost. [`shutdown`](Self::shutdown) is the polite way.
+    pub fn cancel(&self) {
+        self.inner().cancel();
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
     }

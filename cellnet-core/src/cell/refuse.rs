@@ -89,14 +89,15 @@ impl Inner {
             return;
         };
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
+        let loud = self.links.noise.allows();
         if kind != Some(MessageKind::Request) {
-            tracing::warn!(%origin, from = ?via.map(|via| &via.peer), %code, text, "reply dropped");
+            tracing::debug!(%origin, from = ?via.map(|via| &via.peer), %code, text, "reply dropped");
         } else if *channel == *sm::STREAM_CHANNEL {
             self.refuse_stream(headers, &origin, via, failure, &text);
         } else if headers.flag(cn::REPLY_EXPECTED) {
             tracing::debug!(%origin, from = ?via.map(|via| &via.peer), %code, text, "request refused");
             self.answer_now(headers, &origin, via, reason, failure);
-        } else {
+        } else if loud {
             tracing::warn!(%origin, from = ?via.map(|via| &via.peer), %channel, %code, text, "message dropped");
         }
     }
@@ -142,7 +143,9 @@ impl Inner {
         if !self.discarded.insert(origin.as_text().clone(), chunk.id) {
             return;
         }
-        tracing::warn!(%origin, from = ?via.map(|via| &via.peer), stream = chunk.id, text, "stream given up");
+        if self.links.noise.allows() {
+            tracing::warn!(%origin, from = ?via.map(|via| &via.peer), stream = chunk.id, text, "stream given up");
+        }
         let returns = chunk.channel.as_deref() == Some(sm::RETURN_ONLY);
         let wants_reply = chunk.sequence == 0 && !returns;
         if let Some(request) = chunk.req_id.clone().filter(|_| wants_reply) {

@@ -6,28 +6,27 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Ask, Inner, RequestError};
-use crate::{link::LinkError, message::Message, wire::keys::cn};
+use crate::{message::Message, wire::keys::cn};
 
 /// Stops in phases: no new connections, bye, handlers, drain, end. What is left at the deadline is ended.
 pub(crate) async fn shutdown(inner: &Arc<Inner>, deadline: Duration) {
-    let deadline = Instant::now() + deadline;
+    let now = Instant::now();
+    let deadline = now.checked_add(deadline).unwrap_or(now + FOREVER);
     say_bye(inner).await;
     inner.links.stop.cancel();
-    inner.intake.clear();
     inner.tasks.close();
     if timeout_at(deadline, inner.tasks.wait()).await.is_err() {
         tracing::warn!(me = %inner.me(), "handlers or streams did not end in time and are dropped");
     }
     inner.kill.cancel();
+    inner.intake.clear();
     inner.pending.fail_all(&RequestError::ShuttingDown);
     // The writers send what waits and then close; the peers answer by closing too.
     let links = inner.links.table.living();
     links.iter().for_each(|link| link.outbox.close());
     inner.links.tasks.close();
     let _ = timeout_at(deadline, inner.links.tasks.wait()).await;
-    for link in inner.links.table.living() {
-        link.close(LinkError::ShuttingDown);
-    }
+    inner.links.kill.cancel();
     inner.tasks.wait().await;
     inner.links.tasks.wait().await;
 }
@@ -46,5 +45,8 @@ async fn say_bye(inner: &Arc<Inner>) {
     // A peer that does not answer is told by the end of the connection.
     let _ = join_all(byes).await;
 }
+
+/// A deadline too far away for a clock.
+const FOREVER: Duration = Duration::from_secs(86_400 * 365);
 
 const CHANNEL: &str = cn::CELLNET_CHANNEL;

@@ -9,8 +9,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Host, Link, LinkError, chain, handshake, run::run};
-use crate::transport::{Accepting, Listener};
+use super::{
+    Host, Link, LinkError, Links, chain, handshake,
+    run::{bury, run},
+};
+use crate::transport::{Accepting, Batch, Connection, Listener};
 
 /// Accepts until the cell stops. Every handshake runs in a task of its own.
 pub(crate) async fn accept_loop(host: Host, mut listener: Box<dyn Listener>) {
@@ -45,44 +48,51 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 async fn serve(host: Host, accepting: Accepting) {
     let links = &host.links;
     let ticket = links.handshakes.begin(links.config.max_handshakes);
+    // What is known of a peer whose handshake fails.
+    let (mut remote, mut claimed) = (String::new(), None);
     let opened = tokio::select! {
         biased;
         () = ticket.pushed_out.cancelled() => Err(LinkError::Crowded(links.config.max_handshakes)),
         () = links.stop.cancelled() => Err(LinkError::ShuttingDown),
-        opened = handshake::within(links.config.accept_deadline, async {
-            let mut connection = accepting.await?;
-            let opened = handshake::passive(&links.identity, &mut connection, &links.config).await?;
-            Ok((connection, opened))
-        }) => opened,
+        opened = open(links, accepting, &mut remote, &mut claimed) => opened,
     };
     drop(ticket);
-    let (mut connection, opened) = match opened {
-        Ok(opened) => opened,
+    match opened {
+        Ok((link, connection, early)) => run(host, link, connection, early).await,
         Err(error) => {
             links.counters.failed_handshakes.add(1);
-            tracing::warn!(error = chain(&error), "connection refused");
-            return;
+            if links.noise.allows() {
+                tracing::warn!(remote, error = chain(&error), "connection refused");
+            }
+            if let Some(link) = claimed {
+                bury(&host, &link, error);
+            }
         }
-    };
-    let link = Link::new(links, &opened.hello, opened.peer, &connection);
-    let claimed = async {
-        links.table.claim(&link, links.config.probe).await?;
-        if opened.wants_ready {
-            handshake::within(
-                links.config.accept_deadline,
-                handshake::send_ready(&links.identity, &mut connection),
-            )
-            .await?;
-        }
-        Ok::<_, LinkError>(())
-    };
-    if let Err(error) = claimed.await {
-        links.table.remove(&link);
-        links.counters.failed_handshakes.add(1);
-        tracing::warn!(peer = %link.peer, remote = %link.info.remote, error = chain(&error), "connection refused");
-        return;
     }
-    run(host, link, connection, opened.early).await;
+}
+
+/// The passive side of a handshake: HELLO, the claim of the name, READY.
+async fn open(
+    links: &Links,
+    accepting: Accepting,
+    remote: &mut String,
+    claimed: &mut Option<Arc<Link>>,
+) -> Result<(Arc<Link>, Connection, Batch), LinkError> {
+    let deadline = links.config.accept_deadline;
+    let (mut connection, opened) = handshake::within(deadline, async {
+        let mut connection = accepting.await?;
+        remote.clone_from(&connection.info.remote);
+        let opened = handshake::passive(&links.identity, &mut connection, &links.config).await?;
+        Ok((connection, opened))
+    })
+    .await?;
+    let link = Link::new(links, &opened.hello, opened.peer, &connection);
+    links.table.claim(&link, links.config.probe).await?;
+    *claimed = Some(link.clone());
+    if opened.wants_ready {
+        handshake::within(deadline, handshake::send_ready(&links.identity, &mut connection)).await?;
+    }
+    Ok((link, connection, opened.early))
 }
 
 /// Handshakes in progress, oldest first.

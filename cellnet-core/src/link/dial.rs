@@ -36,12 +36,13 @@ pub(crate) async fn dial_loop(host: Host, url: CellUrl, state: watch::Sender<Dia
                     let reason = chain(&*link.reason());
                     if link.opened.elapsed() >= config.healthy {
                         pauses = self::pauses(config);
-                    } else if !host.links.stop.is_cancelled() {
+                    } else if !host.links.stop.is_cancelled() && !link.said_bye_before() {
                         tracing::warn!(%url, me = %host.links.identity.me, reason,
                             "the link ended soon after it began; another process may use this cell's name");
                     }
                     state.send_replace(DialState { peer: None, error: Some(reason) });
                 }
+                Err(LinkError::ShuttingDown) => return,
                 Err(error) => {
                     let error = chain(&error);
                     tracing::warn!(%url, error, "cannot connect");

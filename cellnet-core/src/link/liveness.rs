@@ -80,6 +80,9 @@ const PARTIAL_CHECKS: u32 = 30;
 /// However the intervals are configured, checks do not spin.
 const MIN_CHECK: Duration = Duration::from_millis(5);
 
+/// A write that waits is looked at this often per allowed stall.
+const STALL_CHECKS: u32 = 10;
+
 /// Waits for a write as long as bytes move.
 pub(super) async fn unless_stalled(
     meter: &Meter,
@@ -87,12 +90,16 @@ pub(super) async fn unless_stalled(
     write: impl Future<Output = Result<(), TransportError>>,
 ) -> Result<(), LinkError> {
     let mut write = std::pin::pin!(write);
-    let mut moved = meter.tx();
+    let (mut written, mut moved) = (meter.tx(), Instant::now());
     loop {
-        match tokio::time::timeout(stall, &mut write).await {
-            Ok(done) => return Ok(done?),
-            Err(_) if meter.tx() == moved => return Err(LinkError::Stalled(stall)),
-            Err(_) => moved = meter.tx(),
+        let look = (moved + stall).min(Instant::now() + stall / STALL_CHECKS);
+        if let Ok(done) = tokio::time::timeout_at(look, &mut write).await {
+            return Ok(done?);
+        }
+        if meter.tx() != written {
+            (written, moved) = (meter.tx(), Instant::now());
+        } else if moved.elapsed() >= stall {
+            return Err(LinkError::Stalled(stall));
         }
     }
 }

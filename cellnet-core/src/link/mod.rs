@@ -19,7 +19,7 @@ mod writer;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -41,7 +41,7 @@ pub(crate) use self::{
 };
 use crate::{
     fqcn::Fqcn,
-    stats::Counters,
+    stats::{Counters, LogLimit},
     transport::{Connection, ConnectionInfo, Frame, TransportError, Transports},
     wire::hello::{Cellnet, Hello},
 };
@@ -69,11 +69,15 @@ pub(crate) struct Links {
     pub(crate) transports: Transports,
     pub(crate) table: Table,
     pub(crate) budgets: Budgets,
-    /// Ends listeners and dialling.
+    /// Ends listeners, handshakes and dialling.
     pub(crate) stop: CancellationToken,
+    /// Ends every link.
+    pub(crate) kill: CancellationToken,
     pub(crate) tasks: tokio_util::task::TaskTracker,
     pub(crate) handshakes: Handshakes,
     pub(crate) counters: Arc<Counters>,
+    /// For what peers can cause as often as they like.
+    pub(crate) noise: LogLimit,
 }
 
 /// Everything a task of a link works with.
@@ -107,6 +111,8 @@ pub(crate) struct Link {
     reason: Mutex<Option<Arc<LinkError>>>,
     /// Told whenever something arrives while somebody probes.
     heard: Notify,
+    /// When the peer said bye.
+    left: OnceLock<Instant>,
 }
 
 /// Why a link ended, or never came to be.
@@ -177,11 +183,12 @@ impl Link {
             peer,
             cellnet: hello.cellnet.clone(),
             info: connection.info.clone(),
-            outbox: Outbox::new(&links.config, connection.bulk.len(), links.budgets.queues.clone()),
+            outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
             opened: Instant::now(),
-            end: CancellationToken::new(),
+            end: links.kill.child_token(),
             reason: Mutex::new(None),
             heard: Notify::new(),
+            left: OnceLock::new(),
         })
     }
 
@@ -200,6 +207,16 @@ impl Link {
     pub(crate) fn said_bye(&self) {
         let mut first = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| Arc::new(LinkError::Bye));
+        self.left.get_or_init(Instant::now);
+    }
+
+    fn said_bye_before(&self) -> bool {
+        self.left.get().is_some()
+    }
+
+    /// Whether the peer said bye so long ago that it should have closed the connection.
+    fn overstays(&self, stall: Duration) -> bool {
+        self.left.get().is_some_and(|left| left.elapsed() >= stall)
     }
 
     /// Why it ended; `Closed` while nobody said.
@@ -213,18 +230,23 @@ impl Link {
         if self.cellnet.is_some() { config.silence } else { config.stranger_silence }
     }
 
-    /// Whether the peer sends anything within `patience`, asked by PING.
+    /// Whether the peer shows life within `patience`, asked by PING: it sends, or takes the bytes that are in front of
+    /// the PING.
     async fn answers_within(&self, patience: Duration) -> bool {
-        let before = self.info.meter.rx();
+        let meter = &self.info.meter;
+        let before = (meter.rx(), meter.tx());
         let heard = self.heard.notified();
         self.outbox.ping();
         tokio::select! {
             () = heard => true,
             () = self.end.cancelled() => false,
-            () = tokio::time::sleep(patience) => self.info.meter.rx() != before,
+            () = tokio::time::sleep(patience) => meter.rx() != before.0 || meter.tx() > before.1 + PING_BYTES,
         }
     }
 }
+
+/// The PING that asks, which the system takes whether or not the peer lives.
+const PING_BYTES: u64 = 17;
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

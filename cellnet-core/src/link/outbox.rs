@@ -14,8 +14,9 @@ use super::{
     lanes::{AckKey, Class, classify},
 };
 use crate::{
-    stats::{Budget, Reservation},
-    wire::Headers,
+    stats::{Budget, Meter, Reservation},
+    transport::Connection,
+    wire::{Headers, keys::sm},
 };
 
 /// A message that waits to be written.
@@ -24,22 +25,21 @@ pub(crate) struct Outgoing {
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
     pub(crate) class: Class,
+    cost: usize,
 }
 
 impl Outgoing {
     pub(crate) fn new(headers: Headers, body: Bytes) -> Self {
         let class = classify(&headers, body.len());
-        Self { headers, body, class }
+        let cost = headers.memory() + body.len();
+        Self { headers, body, class, cost }
     }
 
-    /// What it counts in queues: the body, and a guess for headers of the usual size.
+    /// What it counts in queues: headers and body, as they are in memory.
     pub(crate) fn cost(&self) -> usize {
-        self.body.len() + HEAD_COST
+        self.cost
     }
 }
-
-/// Headers of the reference take some 400 bytes on the wire and twice that as values.
-const HEAD_COST: usize = 1024;
 
 /// A message that was not taken.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// One per writer, control first.
     ready: Vec<Notify>,
+    meter: Arc<Meter>,
     limits: Limits,
 }
 
@@ -92,8 +93,12 @@ struct State {
     closed: bool,
     /// Told as soon as there is room again.
     waiting: Vec<Arc<Notify>>,
-    /// When the writers last took something.
+    /// When the writers last took something, or bytes were seen to move.
     progress: Instant,
+    /// Bytes written when that was seen.
+    written: u64,
+    /// Messages that writers had taken and not written when they were stopped.
+    in_flight: Vec<Outgoing>,
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +124,11 @@ impl Queue {
 }
 
 impl Outbox {
-    pub(super) fn new(config: &LinkConfig, bulk_lanes: usize, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(config: &LinkConfig, connection: &Connection, budget: Arc<Budget>) -> Self {
+        Self::with_lanes(config, connection.bulk.len(), connection.info.meter.clone(), budget)
+    }
+
+    fn with_lanes(config: &LinkConfig, bulk_lanes: usize, meter: Arc<Meter>, budget: Arc<Budget>) -> Self {
         Self {
             state: Mutex::new(State {
                 control: Queue::default(),
@@ -129,8 +138,11 @@ impl Outbox {
                 signals: Signals::default(),
                 closed: false,
                 waiting: Vec::new(),
+                written: meter.tx(),
                 progress: Instant::now(),
+                in_flight: Vec::new(),
             }),
+            meter,
             ready: (0..=bulk_lanes).map(|_| Notify::new()).collect(),
             limits: Limits {
                 messages: config.outbox_messages,
@@ -191,9 +203,20 @@ impl Outbox {
         }
     }
 
-    /// When the writers last took something.
+    /// When the writers last took something or the connection moved bytes: on a slow one a single chunk takes long.
     pub(crate) fn progress(&self) -> Instant {
-        self.state().progress
+        let written = self.meter.tx();
+        let mut state = self.state();
+        if written != state.written {
+            state.written = written;
+            state.progress = Instant::now();
+        }
+        state.progress
+    }
+
+    /// Takes back what a writer took and may not have written.
+    pub(super) fn give_back(&self, messages: &mut Vec<Outgoing>) {
+        self.state().in_flight.append(messages);
     }
 
     /// Asks the peer for a sign of life.
@@ -227,11 +250,13 @@ impl Outbox {
                 let single = self.ready.len() == 1;
                 let signals = if lane == 0 { std::mem::take(&mut state.signals) } else { Signals::default() };
                 state.fill(lane, single, batch);
-                if !batch.is_empty() || signals != Signals::default() {
+                if !batch.is_empty() {
                     state.progress = Instant::now();
-                    if state.roomy(&self.limits) {
+                    if state.roomy(lane, single, &self.limits) {
                         state.wake();
                     }
+                }
+                if !batch.is_empty() || signals != Signals::default() {
                     return Some(signals);
                 }
                 if state.closed {
@@ -247,10 +272,11 @@ impl Outbox {
         let mut state = self.state();
         state.closed = true;
         state.acks.clear();
-        let State { control, bulk, reserved, .. } = &mut *state;
+        let State { control, bulk, reserved, in_flight, .. } = &mut *state;
         *reserved = None;
         let queues = std::iter::once(control).chain(bulk);
-        let left = queues.flat_map(|queue| std::mem::take(queue).messages).collect();
+        let waiting = queues.flat_map(|queue| std::mem::take(queue).messages);
+        let left = std::mem::take(in_flight).into_iter().chain(waiting).collect();
         state.wake();
         left
     }
@@ -293,7 +319,11 @@ impl State {
         let taken = self.control.taken;
         if let Some(at) = self.acks.get(&key).and_then(|at| at.checked_sub(taken)) {
             let at = usize::try_from(at).expect("a queue's length is a usize");
-            self.control.messages[at] = message;
+            let waiting = &mut self.control.messages[at];
+            // They may come in any order, and only the largest counts.
+            if acknowledged(&message) >= acknowledged(waiting) {
+                *waiting = message;
+            }
             return Ok(());
         }
         let at = taken + self.control.messages.len() as u64;
@@ -303,8 +333,9 @@ impl State {
     }
 
     fn push_bulk(&mut self, lane: usize, message: Outgoing, limits: &Limits) -> Result<(), Outgoing> {
-        let bytes = self.bulk_bytes();
-        if bytes >= limits.bulk_bytes || self.bulk[lane].messages.len() >= limits.messages {
+        let queue = &self.bulk[lane];
+        let bytes = queue.bytes;
+        if bytes >= limits.bulk_bytes || queue.messages.len() >= limits.messages {
             return Err(message);
         }
         // One message may always wait, or a budget that others use up would stop this link for good.
@@ -314,10 +345,6 @@ impl State {
         }
         self.bulk[lane].push(message);
         Ok(())
-    }
-
-    fn bulk_bytes(&self) -> usize {
-        self.bulk.iter().map(|queue| queue.bytes).sum()
     }
 
     fn knows(&self, waiter: &Arc<Notify>) -> bool {
@@ -357,13 +384,15 @@ impl State {
         }
     }
 
-    /// Whether it is worth waking those who wait: half of each limit is free.
-    fn roomy(&self, limits: &Limits) -> bool {
-        let few = |queue: &Queue| queue.messages.len() <= limits.messages / 2;
-        few(&self.control)
-            && self.bulk.iter().all(few)
-            && self.control.bytes <= limits.control_bytes / 2
-            && self.bulk_bytes() <= limits.bulk_bytes / 2
+    /// Whether it is worth waking those who wait: a queue that a writer just took from is half empty. Whoever waits
+    /// for another one asks again.
+    fn roomy(&self, lane: usize, single: bool, limits: &Limits) -> bool {
+        let half = |queue: &Queue, bytes: usize| {
+            queue.messages.len() <= limits.messages / 2 && queue.bytes <= bytes / 2
+        };
+        let control = lane == 0 && half(&self.control, limits.control_bytes);
+        let bulk = (lane > 0 || single) && half(&self.bulk[lane.saturating_sub(1)], limits.bulk_bytes);
+        control || bulk
     }
 
     fn wake(&mut self) {
@@ -371,17 +400,23 @@ impl State {
     }
 }
 
+/// The bytes that an ACK acknowledges.
+fn acknowledged(ack: &Outgoing) -> Option<u64> {
+    ack.headers.get(sm::OFFSET)?.as_u64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::keys::{cn, sm};
+    use crate::wire::keys::cn;
 
     fn outbox(config: &LinkConfig) -> Outbox {
-        Outbox::new(config, 0, Budget::new(64 << 20))
+        Outbox::with_lanes(config, 0, Arc::default(), Budget::new(64 << 20))
     }
 
     fn bulk(bytes: usize) -> Outgoing {
-        Outgoing { headers: Headers::new(), body: vec![0; bytes].into(), class: Class::Bulk(1) }
+        let body = vec![0; bytes].into();
+        Outgoing { headers: Headers::new(), body, class: Class::Bulk(1), cost: bytes }
     }
 
     fn control(mark: i64) -> Outgoing {
@@ -455,10 +490,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_taken_returns_to_the_budget() {
         let budget = Budget::new(8 << 20);
-        let outbox = Outbox::new(&LinkConfig::default(), 0, budget.clone());
+        let outbox = Outbox::with_lanes(&LinkConfig::default(), 0, Arc::default(), budget.clone());
         outbox.try_push(bulk(1 << 20)).unwrap();
         outbox.try_push(bulk(1 << 20)).unwrap();
-        assert!(budget.used() > 2 << 20);
+        assert_eq!(budget.used(), 2 << 20);
         let mut batch = Vec::new();
         outbox.take(0, &mut batch).await;
         assert_eq!(batch.len(), 1);

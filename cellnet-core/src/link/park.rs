@@ -40,6 +40,9 @@ struct Lot {
     progress: Instant,
 }
 
+/// How long a hop may move no bytes while the park is full.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Park {
     pub(super) fn new(config: &LinkConfig, budget: &Arc<Budget>) -> Self {
         Self {
@@ -92,7 +95,13 @@ impl Park {
 
     /// When the first hop runs out of patience.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.lots.iter().map(|lot| lot.progress + self.patience).min()
+        let patience = self.patience_now();
+        self.lots.iter().map(|lot| lot.progress + patience).min()
+    }
+
+    /// A full park holds up everybody behind this lane, so a hop that moves no bytes at all is given up sooner.
+    fn patience_now(&self) -> Duration {
+        if self.is_full() { self.patience.min(CROWDED_PATIENCE) } else { self.patience }
     }
 
     /// Offers everything again, in order per hop.
@@ -114,11 +123,11 @@ impl Park {
 
     /// Gives up on the messages of hops that made no progress for too long.
     pub(super) fn expire(&mut self, inbox: &dyn Inbox, link: &Arc<Link>) {
-        let now = Instant::now();
+        let (now, patience) = (Instant::now(), self.patience_now());
         let mut freed = 0;
         for lot in &mut self.lots {
             lot.progress = lot.progress.max(inbox.hop_progress(&lot.hop).unwrap_or(lot.progress));
-            if lot.progress + self.patience > now {
+            if lot.progress + patience > now {
                 continue;
             }
             for message in lot.messages.drain(..) {

@@ -27,7 +27,7 @@ pub(super) async fn read_lane(
     let config = &host.links.config;
     let meter = &link.info.meter;
     let memory = &host.links.budgets.frames;
-    let mut starved: Option<Starved> = None;
+    let (mut starved, mut hunger): (Option<Starved>, Option<Instant>) = (None, None);
     let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
     loop {
         while !park.is_full()
@@ -47,6 +47,8 @@ pub(super) async fn read_lane(
                 Pulse::Fine => {}
                 Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
                 Pulse::Ask => {}
+                // A driver with a keep-alive of its own finds out by itself.
+                Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
                 Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
             },
             fed = feed(memory, starved), if starved.is_some() => {
@@ -56,15 +58,20 @@ pub(super) async fn read_lane(
             received = rx.recv(&mut batch), if reading => match received {
                 // The half-read frame waits in the driver for other frames to finish.
                 Err(TransportError::OverBudget(frame)) => {
-                    let deadline = Instant::now() + config.patience;
+                    // One deadline for the whole frame, however often others give a little back.
+                    let deadline = hunger.get_or_insert_with(|| Instant::now() + config.patience).to_owned();
                     starved = Some(Starved { releases, deadline, frame });
                 }
                 received => {
                     received?;
+                    hunger = None;
                     liveness.heard(meter, Instant::now());
                     link.heard.notify_waiters();
                 }
             },
+        }
+        if link.overstays(config.stall) {
+            return Err(LinkError::Bye);
         }
         if !reading {
             liveness.heard(meter, Instant::now());

@@ -31,25 +31,36 @@ pub(super) async fn run(host: Host, link: Arc<Link>, connection: Connection, ear
         let reader = async move {
             let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
             let ended = read_lane(&host, &link, rx, Batch::new(), false, &mut park).await;
-            link.close(ended.err().unwrap_or(LinkError::Closed));
-            empty_park(&host, &link, park).await;
+            link.close(ended.err().unwrap_or(LinkError::ShuttingDown));
+            leave_park(&host, &link, park);
         };
         lanes.spawn(reader.instrument(span.clone()));
     }
     host.inbox.link_up(&link);
-    if host.links.stop.is_cancelled() {
-        // The handshake ended after the cell began to stop, which may not have seen this link.
-        link.close(LinkError::ShuttingDown);
-    }
     let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
     let ended = read_lane(&host, &link, control, early, true, &mut park).instrument(span.clone()).await;
-    link.close(ended.err().unwrap_or(LinkError::Closed));
-    host.links.table.remove(&link);
-    let unsent = link.outbox.drain();
-    span.in_scope(|| tracing::debug!(reason = chain(&*link.reason()), unsent = unsent.len(), "link ended"));
-    host.inbox.link_down(&link, unsent);
-    empty_park(&host, &link, park).await;
+    let reason = ended.err().unwrap_or(LinkError::ShuttingDown);
+    link.close(reason);
     while lanes.join_next().await.is_some() {}
+    span.in_scope(|| bury(&host, &link, LinkError::Closed));
+    leave_park(&host, &link, park);
+}
+
+/// Takes a link out of the table and tells those who counted on it. The first reason it ended for stays.
+pub(super) fn bury(host: &Host, link: &Arc<Link>, reason: LinkError) {
+    link.close(reason);
+    host.links.table.remove(link);
+    let unsent = link.outbox.drain();
+    tracing::debug!(peer = %link.peer, reason = chain(&*link.reason()), unsent = unsent.len(), "link ended");
+    host.inbox.link_down(link, unsent);
+}
+
+/// Lets what a link's reader had set aside find its way without the link, which may be dialled again meanwhile.
+fn leave_park(host: &Host, link: &Arc<Link>, park: Park) {
+    if !park.is_empty() {
+        let (host, link) = (host.clone(), link.clone());
+        host.links.tasks.clone().spawn(async move { empty_park(&host, &link, park).await });
+    }
 }
 
 /// Ends the link if its writer fails, and the writer if the link ends.

@@ -36,10 +36,11 @@ pub(super) async fn write_lane(
     counters: Arc<Counters>,
 ) -> Result<(), LinkError> {
     let stall = links.config.stall;
-    let (mut taken, mut batch, mut heads) = (Vec::new(), Batch::new(), BytesMut::new());
-    while let Some(signals) = link.outbox.take(lane, &mut taken).await {
+    let mut taken = Taken { messages: Vec::new(), link: &link };
+    let (mut batch, mut heads) = (Batch::new(), BytesMut::new());
+    while let Some(signals) = link.outbox.take(lane, &mut taken.messages).await {
         push_signals(signals, &mut batch, &counters);
-        for message in taken.drain(..) {
+        for message in &taken.messages {
             match encode(message, &counters, &mut heads) {
                 Ok(frame) => batch.push_back(frame),
                 Err(error) => {
@@ -52,8 +53,21 @@ pub(super) async fn write_lane(
             tx.feed(&mut batch);
             unless_stalled(&link.info.meter, stall, tx.flush()).await?;
         }
+        taken.messages.clear();
     }
     unless_stalled(&link.info.meter, stall, tx.close()).await
+}
+
+/// What the writer is busy with; if it is stopped, others must learn what became of it.
+struct Taken<'a> {
+    messages: Vec<Outgoing>,
+    link: &'a Link,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.link.outbox.give_back(&mut self.messages);
+    }
 }
 
 fn push_signals(signals: Signals, batch: &mut Batch, counters: &Counters) {
@@ -86,7 +100,7 @@ enum EncodeError {
 }
 
 /// Encodes the head into a piece of `heads`, which is reused once the driver is done with it.
-fn encode(message: Outgoing, counters: &Counters, heads: &mut BytesMut) -> Result<Frame, EncodeError> {
+fn encode(message: &Outgoing, counters: &Counters, heads: &mut BytesMut) -> Result<Frame, EncodeError> {
     let blank = Prefix::default();
     blank.encode(heads);
     let start = heads.len();
@@ -107,7 +121,7 @@ fn encode(message: Outgoing, counters: &Counters, heads: &mut BytesMut) -> Resul
         ..Prefix::default()
     };
     prefix.write_to(heads.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
-    Ok(Frame::new(heads.split().freeze(), message.body))
+    Ok(Frame::new(heads.split().freeze(), message.body.clone()))
 }
 
 impl Counters {

@@ -148,7 +148,8 @@ pub struct Target {
     pub url: CellUrl,
     /// How long a peer may be silent before the link is given up; drivers set keep-alive and user time-outs from it.
     pub silence: Duration,
-    /// Memory that half-read frames above [`MAX_FRAME_BEFORE_HELLO`] count against.
+    /// Memory that frames above [`MAX_FRAME_BEFORE_HELLO`] count against, from their first byte until the last use of
+    /// their body is gone.
     pub budget: Arc<Budget>,
 }
 

@@ -66,6 +66,11 @@ impl Headers {
         MAX_MARKER + pairs.sum::<usize>()
     }
 
+    /// What the headers take in memory, in bytes, more or less.
+    pub fn memory(&self) -> usize {
+        self.entries.iter().map(|(key, value)| key.memory() + value.memory()).sum()
+    }
+
     /// The value under a key; the last one, if a peer sent several.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries.iter().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)

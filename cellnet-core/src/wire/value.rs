@@ -162,6 +162,18 @@ impl Value {
             }
     }
 
+    /// What the value takes in memory, in bytes, more or less: itself, its text or bytes, and what it contains.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Str(text) => text.len(),
+                Self::Bin(bytes) | Self::Ext(_, bytes) => bytes.len(),
+                Self::Array(items) => items.iter().map(Self::memory).sum(),
+                Self::Map(pairs) => pairs.iter().map(|(key, value)| key.memory() + value.memory()).sum(),
+                _ => 0,
+            }
+    }
+
     /// The text, if it is text.
     pub fn as_str(&self) -> Option<&str> {
         self.as_text().map(|text| &**text)

@@ -29,7 +29,7 @@ pub use send::FramedSender;
 /// A lane over two byte streams.
 ///
 /// Both halves count into `info.meter` and name `info.remote` in their errors. Memory of a half-read frame beyond
-/// 64 KiB is taken from `budget` until the frame is handed over.
+/// 64 KiB is taken from `budget` until the last use of its body is gone.
 pub fn lane<R, W>(read: R, write: W, info: &ConnectionInfo, budget: Arc<Budget>) -> Lane
 where
     R: AsyncRead + Unpin + Send + 'static,

@@ -144,7 +144,7 @@ impl<R> FramedReceiver<R> {
         match std::mem::replace(&mut self.partial, Partial::Buffered) {
             Partial::Large(large) if large.body.len() == large.total => {
                 self.longest = self.longest.max(large.total);
-                Some(Frame::new(large.head, self.budget.spares().lend(large.body)))
+                Some(Frame::new(large.head, self.budget.spares().lend(large.body, large.reserved)))
             }
             unfinished => {
                 self.partial = unfinished;
@@ -221,7 +221,8 @@ impl Large {
     /// Starts with what every connection may have, or with the size of what came before if there is memory for it.
     fn new(head: Bytes, total: usize, longest: usize, budget: &Arc<Budget>) -> Self {
         let like_before = longest.min(MAX_START).min(total);
-        let reserved = like_before.checked_sub(FREE).and_then(|beyond| budget.reserve(beyond));
+        let beyond = like_before.checked_sub(FREE);
+        let reserved = beyond.and_then(|beyond| budget.reserve_below(beyond, ceiling(total, budget)));
         let capacity = if reserved.is_some() { like_before } else { FREE.min(total) };
         Self { head, body: budget.spares().take(capacity), total, reserved }
     }
@@ -242,15 +243,15 @@ impl Large {
         if self.body.len() == self.body.capacity() { self.grow(budget) } else { Ok(()) }
     }
 
-    /// Four times the size, at most what is needed. Only bytes that arrived ask for more.
+    /// Twice the size, at most what is needed. Only bytes that arrived ask for more.
     fn grow(&mut self, budget: &Arc<Budget>) -> Result<(), TransportError> {
         let old = self.body.capacity();
-        let new = old.saturating_mul(4).clamp(1, self.total);
+        let new = old.saturating_mul(2).clamp(1, self.total);
         let more = new.saturating_sub(old.max(FREE));
         let granted = match &mut self.reserved {
-            Some(reserved) => reserved.grow(more),
+            Some(reserved) => reserved.grow_below(more, ceiling(self.total, budget)),
             none => {
-                *none = budget.reserve(more);
+                *none = budget.reserve_below(more, ceiling(self.total, budget));
                 none.is_some()
             }
         };
@@ -280,6 +281,11 @@ const FIRST_BUFFER: usize = 8 * 1024;
 
 /// Where it ends: 64 KiB, and the longest head fits.
 const READ_BUFFER: usize = PREFIX_LEN + MAX_HEADERS;
+
+/// Frames longer than a chunk leave half of the budget to the others.
+fn ceiling(total: usize, budget: &Budget) -> usize {
+    if total > MAX_START { budget.limit() / 2 } else { budget.limit() }
+}
 
 /// What a half-read body may hold without asking the budget.
 const FREE: usize = 64 * 1024;

@@ -96,7 +96,10 @@ async fn a_half_read_frame_holds_budget_for_what_arrived_and_gives_it_back() {
     assert!(pending && (200_000..1_000_000).contains(&budget.used()), "{}", budget.used());
     io.write_all(&vec![1; body as usize - 300_000]).await.unwrap();
     rx.recv(&mut batch).await.unwrap();
-    assert_eq!((batch[0].body().len(), budget.used()), (body as usize, 0));
+    assert_eq!(batch[0].body().len(), body as usize);
+    assert!(budget.used() >= body as usize - 64 * 1024, "it counts as long as it is used");
+    drop(batch);
+    assert_eq!(budget.used(), 0);
 }
 
 /// Polls `recv` once, drops it, and says whether it was pending.
