@@ -107,8 +107,7 @@ impl Ask {
     pub async fn tell(mut self) -> Result<(), RequestError> {
         self.filter()?;
         if self.target == *self.inner.me() {
-            self.run_locally(ReplyTo::Nobody);
-            return Ok(());
+            return self.run_locally(ReplyTo::Nobody);
         }
         if self.streams() {
             return crate::stream::tell(self).await;
@@ -177,7 +176,7 @@ impl Ask {
     async fn ask_locally(mut self) -> Result<Message, RequestError> {
         let inner = self.inner.clone();
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), LOCAL_LINK)?;
-        self.run_locally(ReplyTo::Local(self.id));
+        self.run_locally(ReplyTo::Local(self.id))?;
         tokio::time::timeout(self.timeout, &mut ticket.reply)
             .await
             .map_or(Err(RequestError::Timeout(self.timeout)), |reply| {
@@ -185,8 +184,8 @@ impl Ask {
             })
     }
 
-    /// Gives the request to a handler of this cell.
-    fn run_locally(&mut self, reply_to: ReplyTo) {
+    /// Gives the request to a handler of this cell, if it may run or wait.
+    fn run_locally(&mut self, reply_to: ReplyTo) -> Result<(), RequestError> {
         let inner = self.inner.clone();
         let request = Request {
             message: std::mem::take(&mut self.message),
@@ -201,9 +200,7 @@ impl Ask {
             Some(handler @ super::Handler::Message(_)) => {
                 let cost = request.message.payload.len() + request.message.headers.memory();
                 if !inner.intake.has_room(LOCAL_LINK, cost, &Arc::default()) {
-                    let text = format!("'{}' has too many requests waiting", inner.me());
-                    return inner
-                        .reply_later(reply_to, Message::failure(ReturnCode::SERVICE_UNAVAILABLE, text));
+                    return Err(RequestError::NoRoom { hop: inner.me().clone(), patience: Duration::ZERO });
                 }
                 let run = Box::pin(super::answer::serve(inner.clone(), request, handler));
                 inner.start(LOCAL_LINK, Job { run, cost });
@@ -213,6 +210,7 @@ impl Ask {
                 inner.reply_later(reply_to, Message::failure(ReturnCode::PROCESS_EXCEPTION, text));
             }
         }
+        Ok(())
     }
 }
 
