@@ -102,6 +102,11 @@ impl CellPipe {
         &self.settings.peer
     }
 
+    /// The cell that this side attaches to.
+    pub fn place(&self) -> &Place {
+        &self.settings.place
+    }
+
     /// The cell, while the pipe is open: to wait for its links, or to hear of them.
     pub fn cell(&self) -> Option<Cell> {
         self.opened().as_ref().map(|open| open.lease.shared().cell.clone())
