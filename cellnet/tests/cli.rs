@@ -24,7 +24,7 @@ async fn bad_input_gives_one_line_with_the_value_and_its_status() {
     let call = ["call", "server", "task", "echo", "hi"];
     let serve = ["serve", "--listen", "tcp://127.0.0.1:0"];
     let pipe = ["pipe", "--mode", "active", "--site", "s", "--token", "t", "--channel", "task"];
-    let table: [(&[&str], &[&str], i32, &str); 17] = [
+    let table: [(&[&str], &[&str], i32, &str); 18] = [
         (&[], &[], 2, "no command"),
         (&["fly"], &[], 2, "'fly'"),
         (&call, &["--root", "foo://127.0.0.1:1"], 2, "'foo'"),
@@ -41,6 +41,7 @@ async fn bad_input_gives_one_line_with_the_value_and_its_status() {
         (&["serve", "--name", "server"], &["--listen", "tcp://127.0.0.1"], 2, "'tcp://127.0.0.1'"),
         (&pipe, &["--echo"], 2, "--root URL"),
         (&pipe, &["--root", "tcp://127.0.0.1:1", "--send", "1", "--topic", "a b"], 2, "'a b'"),
+        (&pipe, &["--root", "tcp://127.0.0.1:1", "--send", "1", "--topic", "_END_"], 2, "'_END_'"),
         (
             &pipe,
             &["--root", "tcp://127.0.0.1:1", "--send", "1", "--timeout", "200ms"],
@@ -182,6 +183,15 @@ async fn a_relay_joins_sites_and_pipes_to_the_server() {
         assert!(sent.json()["msgs_s"].as_f64().unwrap() > 0.0, "{}", sent.stdout);
     }
     assert_eq!(echo.stop("TERM").await, Some(0));
+
+    let timeout = ["--send", "1", "--json", "--timeout", "1s"];
+    let nobody = cellnet(&[&side("active")[..], &timeout].concat()).await;
+    // What the relay says of the stream that it could not forward.
+    assert_eq!((nobody.status, &nobody.json()["return_code"]), (4, &"comm_error".into()));
+    let at = format!("relay-2@{}", relay.url());
+    let side = ["pipe", "--mode", "active", "--site", "s", "--token", "j", "--relay", &at, "--channel", "c"];
+    let wrong = cellnet(&[&side[..], &timeout].concat()).await;
+    assert!(wrong.status == 4 && wrong.stderr.contains("'relay-1', not 'relay-2'"), "{}", wrong.stderr);
 }
 
 #[tokio::test]
@@ -207,6 +217,54 @@ async fn flags_beat_the_environment_which_beats_the_file_which_beats_the_default
     let ended = cellnet(&["call", "server", "task", "t", "--config", wrong.path.to_str().unwrap()]).await;
     assert_eq!(ended.status, 3);
     assert!(ended.stderr.contains("'count'") && ended.stderr.contains("'many'"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_better_source_silences_the_rest_of_a_group_that_a_command_uses_one_of() {
+    let config = Scratch::new(b"root = 'tcp://127.0.0.1:2'\necho = ['task']\n[pipe]\nsend = 3\n");
+    let pipe =
+        ["pipe", "--mode", "active", "--site", "s", "--token", "t", "--channel", "c", "--timeout", "100ms"];
+    let table: [(&[&str], &[(&str, &str)], i32, &str); 6] = [
+        (&["--relay", "r@tcp://127.0.0.1:1", "--send", "1"], &[("CELLNET_ROOT", "x")], 4, "127.0.0.1:1'"),
+        (&["--send", "1"], &[("CELLNET_ROOT", ""), ("CELLNET_CP", "c@tcp://127.0.0.1:1")], 4, "127.0.0.1:1'"),
+        (&["--root", "tcp://127.0.0.1:1", "--send", "1"], &[("CELLNET_ECHO", "1")], 4, "127.0.0.1:1'"),
+        (&["--config", "FILE"], &[("CELLNET_RELAY", "r@tcp://127.0.0.1:1")], 4, "127.0.0.1:1'"),
+        (&["--config", "FILE"], &[("CELLNET_ECHO", "0")], 4, "127.0.0.1:2'"),
+        (&["--root", "tcp://127.0.0.1:1", "--relay", "r@tcp://127.0.0.1:1", "--send", "1"], &[], 2, "one of"),
+    ];
+    for (flags, environment, status, named) in table {
+        let path = |flag: &&str| {
+            if *flag == "FILE" { config.path.to_str().unwrap().to_owned() } else { flag.to_string() }
+        };
+        let args: Vec<String> = pipe.iter().chain(flags).map(path).collect();
+        let ended = finish(command(&args).envs(environment.iter().copied()).spawn().unwrap(), b"").await;
+        assert_eq!(ended.status, status, "{args:?} {environment:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{args:?} {environment:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_server_ignores_a_root_that_is_common_to_all_commands() {
+    let config = Scratch::new(b"root = 'tcp://127.0.0.1:1'\nname = 'server'\n");
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--config", config.path.to_str().unwrap()];
+    assert_eq!(Serving::start(&serve).await.stop("TERM").await, Some(0));
+    let refused = cellnet(&[&serve[..], &["--root", "tcp://127.0.0.1:1"]].concat()).await;
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn json_is_printed_even_if_a_command_fails_before_it_begins() {
+    for (args, status) in [
+        (&["fly", "--json"][..], 2),
+        (&["call", "server", "task", "t", "--json"], 2),
+        (&["serve", "--json"], 2),
+        (&["serve", "--json", "--config", "no/such.toml"], 3),
+    ] {
+        let ended = cellnet(args).await;
+        let json = ended.json();
+        assert_eq!((ended.status, &json["return_code"]), (status, &Value::Null), "{args:?}");
+        assert!(ended.stderr.contains(json["error"].as_str().unwrap()), "{args:?}: {json} {}", ended.stderr);
+    }
 }
 
 #[tokio::test]

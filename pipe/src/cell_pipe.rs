@@ -58,6 +58,8 @@ pub struct CellPipe {
     limits: InboxLimits,
     heartbeats: AtomicI64,
     open: Mutex<Option<Opened>>,
+    /// Of the last opening: what was acknowledged can be received after the close, too.
+    inbox: Mutex<Option<Arc<Inbox>>>,
 }
 
 /// What an open pipe has.
@@ -100,6 +102,11 @@ impl CellPipe {
         &self.settings.peer
     }
 
+    /// The cell that this side attaches to.
+    pub fn place(&self) -> &Place {
+        &self.settings.place
+    }
+
     /// The cell, while the pipe is open: to wait for its links, or to hear of them.
     pub fn cell(&self) -> Option<Cell> {
         self.opened().as_ref().map(|open| open.lease.shared().cell.clone())
@@ -109,6 +116,10 @@ impl CellPipe {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn last_inbox(&self) -> MutexGuard<'_, Option<Arc<Inbox>>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cell_and_channel(&self) -> Result<(Cell, ByteString), PipeError> {
         let opened = self.opened();
         let open = opened.as_ref().ok_or(PipeError::NotOpen)?;
@@ -116,7 +127,7 @@ impl CellPipe {
     }
 
     fn inbox(&self) -> Result<Arc<Inbox>, PipeError> {
-        self.opened().as_ref().map(|open| open.inbox.clone()).ok_or(PipeError::NotOpen)
+        self.last_inbox().clone().ok_or(PipeError::NotOpen)
     }
 
     /// The headers that the reference's receiver looks for.
@@ -166,6 +177,7 @@ impl Pipe for CellPipe {
             let taken = take(&to, &peer, request);
             async move { taken }
         });
+        *self.last_inbox() = Some(inbox.clone());
         *opened = Some(Opened { name: name.into(), channel, inbox, lease });
         Ok(())
     }
@@ -365,6 +377,7 @@ impl CellPipeBuilder {
             limits: self.limits,
             heartbeats: AtomicI64::new(0),
             open: Mutex::new(None),
+            inbox: Mutex::new(None),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use cellnet_core::{
@@ -12,7 +13,7 @@ use cellnet_core::{
     message::MessageKind,
     wire::keys::cn,
 };
-use tokio::sync::OnceCell;
+use tokio::{runtime::Handle, sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{OpenError, Place, TreePolicy, activity::Activity};
@@ -124,25 +125,23 @@ impl PipeHost {
         }))
     }
 
-    /// Counts one pipe less. Whether it was the last; then nobody joins the cell any more.
-    fn detach(&self, me: &Fqcn) -> bool {
+    /// Counts one pipe less. If it was the last, gives the cell, which nobody joins any more and which has to be ended;
+    /// a name whose cell never started is free at once.
+    fn detach(&self, me: &Fqcn) -> Option<Cell> {
         let mut cells = self.cells();
-        let Some(slot) = cells.get_mut(me) else { return false };
+        let slot = cells.get_mut(me)?;
         slot.pipes -= 1;
-        slot.pipes == 0
-    }
-
-    /// Counts one pipe less, and frees the name of the cell if it was the last.
-    fn detach_now(&self, me: &Fqcn) {
-        let mut cells = self.cells();
-        let Some(slot) = cells.get_mut(me) else { return };
-        slot.pipes -= 1;
-        let last = if slot.pipes == 0 { cells.remove(me) } else { None };
-        // Waking others and dropping a cell are not done under the lock.
-        drop(cells);
-        if let Some(slot) = last {
-            slot.gone.cancel();
+        if slot.pipes > 0 {
+            return None;
         }
+        let cell = slot.shared.get().map(|shared| shared.cell.clone());
+        if cell.is_none() {
+            let slot = cells.remove(me);
+            // Waking others is not done under the lock.
+            drop(cells);
+            slot.inspect(|slot| slot.gone.cancel());
+        }
+        cell
     }
 
     fn forget(&self, me: &Fqcn) {
@@ -157,7 +156,8 @@ impl PipeHost {
     }
 }
 
-/// One pipe's share of a cell. If it is dropped without [`end`](Self::end) and was the last, the cell is only cancelled.
+/// One pipe's share of a cell. If it is dropped without [`end`](Self::end) and was the last, the cell is ended at once,
+/// whoever holds a clone of it.
 #[derive(Debug)]
 pub(crate) struct Lease {
     host: PipeHost,
@@ -174,27 +174,32 @@ impl Lease {
 
     /// Gives the share back and, if it was the last, ends the cell. A dropped future leaves that to a task.
     pub(crate) async fn end(mut self) {
-        self.ended = true;
-        if !self.host.detach(&self.me) {
-            return;
+        if let Some(ending) = self.give_back(SHUTDOWN) {
+            // It fails only with the runtime, and then nobody is left to be told.
+            let _ = ending.await;
         }
+    }
+
+    /// Begins to end the cell if this was its last share. Its name is free when it is gone.
+    fn give_back(&mut self, deadline: Duration) -> Option<JoinHandle<()>> {
+        if std::mem::replace(&mut self.ended, true) {
+            return None;
+        }
+        let cell = self.host.detach(&self.me)?;
         let forget = Forget { host: self.host.clone(), me: self.me.clone() };
-        let cell = self.shared().cell.clone();
-        let ending = tokio::spawn(async move {
-            cell.shutdown(SHUTDOWN).await;
+        // Without a runtime nothing of the cell runs, and only its name is left to be freed.
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
+            cell.shutdown(deadline).await;
             drop(cell);
             drop(forget);
-        });
-        // It fails only with the runtime, and then nobody is left to be told.
-        let _ = ending.await;
+        }))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.ended {
-            self.host.detach_now(&self.me);
-        }
+        self.give_back(Duration::ZERO);
     }
 }
 

@@ -100,7 +100,7 @@ impl Inbox {
     /// [`take`](Self::take) for a pipe: an error once the inbox is closed and empty. Cancel safe.
     pub(crate) async fn receive(&self, timeout: Option<Duration>) -> Result<Option<PipeMessage>, PipeError> {
         match self.take(timeout).await {
-            None if !self.state().open => Err(PipeError::NotOpen),
+            None if self.is_closed() => Err(PipeError::NotOpen),
             taken => Ok(taken),
         }
     }
@@ -182,6 +182,10 @@ impl Inbox {
         self.state().open = false;
         self.arrived.notify_waiters();
         self.taken.notify_waiters();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.state().open
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -49,6 +49,14 @@ impl MemoryPipe {
         let (left, right) = (end(), end());
         (Self { own: left.clone(), peer: right.clone() }, Self { own: right, peer: left })
     }
+
+    /// Puts a message into the peer's inbox, if it has room.
+    pub(crate) fn offer(&self, message: &PipeMessage) -> Offer {
+        let offer = self.peer.inbox.offer(message.clone());
+        // The answer is a sign of life, too.
+        self.own.heard.mark();
+        offer
+    }
 }
 
 #[async_trait]
@@ -72,10 +80,7 @@ impl Pipe for MemoryPipe {
         if message.topic == Topic::HEARTBEAT {
             return Ok(Delivery::Taken);
         }
-        let offer = self.peer.inbox.offer(message.clone());
-        // The answer is a sign of life, too.
-        self.own.heard.mark();
-        match offer {
+        match self.offer(message) {
             Offer::Taken | Offer::Duplicate => Ok(Delivery::Taken),
             Offer::Full => refused(ReturnCode::SERVICE_UNAVAILABLE, "too many messages wait in the pipe"),
             Offer::Closed => refused(ReturnCode::SERVICE_UNAVAILABLE, "the pipe is closed"),
@@ -83,7 +88,7 @@ impl Pipe for MemoryPipe {
     }
 
     async fn receive(&self, timeout: Option<Duration>) -> Result<Option<PipeMessage>, PipeError> {
-        if !self.own.open.load(Relaxed) {
+        if !self.own.open.load(Relaxed) && !self.own.inbox.is_closed() {
             return Err(PipeError::NotOpen);
         }
         self.own.inbox.receive(timeout).await
@@ -144,5 +149,16 @@ mod tests {
         left.open("task").await.unwrap();
         let (received, ()) = tokio::join!(left.receive(None), left.close());
         assert!(matches!(received, Err(PipeError::NotOpen)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrived_before_the_close_is_received_after_it() {
+        let (left, right) = MemoryPipe::pair();
+        left.open("task").await.unwrap();
+        right.open("task").await.unwrap();
+        left.send(&message("a"), None).await.unwrap();
+        right.close().await;
+        assert_eq!(right.receive(None).await.unwrap().unwrap().msg_id, "a");
+        assert_eq!(right.receive(None).await, Err(PipeError::NotOpen));
     }
 }

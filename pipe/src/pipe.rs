@@ -44,7 +44,8 @@ pub trait Pipe: fmt::Debug + Send + Sync + 'static {
     /// Forgets what has arrived and was not received.
     fn clear(&self);
 
-    /// Closes this side. The peer is not told. A dropped future leaves the rest of the work to a task.
+    /// Closes this side. The peer is not told. What it was told is taken can still be received, until this side is
+    /// opened again. A dropped future leaves the rest of the work to a task.
     async fn close(&self);
 
     /// Whether a message that was not taken may be sent again.

@@ -8,7 +8,7 @@ use std::{
 
 use cellnet_core::{
     CellUrl, Fqcn,
-    cell::{ANY, Cell, Passing, Stage},
+    cell::{ANY, Cell, CellEvent, Passing, Stage},
     message::{Message, Payload, ReturnCode},
     transport::mem::MemNet,
     wire::{Value, keys::cn, keys::sm},
@@ -196,6 +196,43 @@ async fn a_dropped_pipe_frees_its_name_and_its_cell() {
     let fourth = opened(side(&net, Mode::Active).host(&host), "task").await;
     assert!(fourth.send(&message("a"), Some(10 * SECOND)).await.unwrap().is_taken());
     assert_eq!(received(&passive).await.msg_id, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cell_of_a_dropped_pipe_ends_although_somebody_holds_it() {
+    let net = MemNet::new();
+    let root = start_root(&net).await;
+    let host = PipeHost::new();
+    let passive = opened(side(&net, Mode::Passive), "task").await;
+    let first = opened(side(&net, Mode::Active).host(&host), "task").await;
+    let held = first.cell().unwrap();
+    let mut events = root.events();
+    drop(first);
+    let second = opened(side(&net, Mode::Active).host(&host), "task").await;
+    assert!(second.send(&message("a"), Some(10 * SECOND)).await.unwrap().is_taken());
+    assert_eq!(received(&passive).await.msg_id, "a");
+    // The old cell was gone before the new one came, and stays away.
+    let mut changes = Vec::new();
+    while changes.len() < 2 {
+        match timeout(60 * SECOND, events.next()).await.unwrap().unwrap() {
+            CellEvent::Connected { .. } => changes.push("connected"),
+            CellEvent::Disconnected { .. } => changes.push("disconnected"),
+            _ => {}
+        }
+    }
+    assert_eq!(changes, ["disconnected", "connected"]);
+    assert!(held.neighbours().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_received_after_the_close() {
+    let net = MemNet::new();
+    let _root = start_root(&net).await;
+    let (active, passive) = pair(&net).await;
+    assert!(active.send(&message("a"), None).await.unwrap().is_taken());
+    passive.close().await;
+    assert_eq!(received(&passive).await.msg_id, "a");
+    assert_eq!(passive.receive(None).await, Err(PipeError::NotOpen));
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,9 +88,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 
 /// Starts a cell and waits until it has a way to the target.
 async fn join(args: &Args) -> Result<(Cell, Result<(), Unreached>), Failure> {
+    let began = tokio::time::Instant::now();
     let start = async |name| args.upward.dial(cellnet::builder(name)).start().await;
     let cell = start(args.name.clone().unwrap_or_else(random_name)).await?;
-    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
         return Ok((cell, reached));
     }
@@ -101,7 +102,7 @@ async fn join(args: &Args) -> Result<(Cell, Result<(), Unreached>), Failure> {
     };
     cell.shutdown(SHUTDOWN).await;
     let cell = start(child).await?;
-    let reached = net::reach(&cell, &args.target, args.timeout).await;
+    let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     Ok((cell, reached))
 }
 

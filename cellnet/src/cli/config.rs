@@ -13,9 +13,11 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-/// Makes the values of a file the defaults of their flags.
-pub(crate) fn apply(command: Command, path: &Path) -> Result<Command, ConfigError> {
-    apply_text(command, &fs::read_to_string(path)?)
+use super::sources::Silent;
+
+/// Makes the values of a file the defaults of their flags, except those that it may not set.
+pub(crate) fn apply(command: Command, path: &Path, silent: &Silent) -> Result<Command, ConfigError> {
+    apply_text(command, &fs::read_to_string(path)?, silent)
 }
 
 /// Why a configuration file cannot be used.
@@ -33,7 +35,7 @@ pub(crate) enum ConfigError {
     Value { key: String, text: String },
 }
 
-fn apply_text(mut command: Command, text: &str) -> Result<Command, ConfigError> {
+fn apply_text(mut command: Command, text: &str, silent: &Silent) -> Result<Command, ConfigError> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Toml {
         line: error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1),
         text: error.message().to_owned(),
@@ -52,12 +54,24 @@ fn apply_text(mut command: Command, text: &str) -> Result<Command, ConfigError> 
             format!("cellnet, nor a command ({})", names.join(", ")),
         ));
     }
+    // A flag may have the same name in two commands and take other values in each.
+    let mut refused: BTreeMap<String, ConfigError> = BTreeMap::new();
     for name in names {
         let sub = command.find_subcommand(&name).expect("the name was listed");
         let flags: Vec<String> = sub.get_arguments().filter_map(long).collect();
-        let mut values: BTreeMap<&String, &Value> =
-            common.iter().filter(|(key, _)| flags.contains(key)).collect();
-        used.extend(values.keys().map(|key| key.to_string()));
+        let common = common.iter().filter(|(key, _)| flags.contains(key));
+        let mut values: BTreeMap<&String, &Value> = BTreeMap::new();
+        for (key, value) in common {
+            match preset(sub.clone(), key, value) {
+                Ok(_) => {
+                    used.push(key.clone());
+                    values.insert(key, value);
+                }
+                Err(error) => {
+                    refused.entry(key.clone()).or_insert(error);
+                }
+            }
+        }
         if let Some(Value::Table(own)) = tables.get(&name) {
             if let Some(key) = own.keys().find(|key| !flags.contains(key)) {
                 return Err(ConfigError::Unknown(key.clone(), format!("'{name}'")));
@@ -65,11 +79,18 @@ fn apply_text(mut command: Command, text: &str) -> Result<Command, ConfigError> 
             values.extend(own);
         }
         for (key, value) in values {
+            if !silent.lets_file(&name, key) {
+                preset(command.find_subcommand(&name).expect("the name was listed").clone(), key, value)?;
+                continue;
+            }
             command = try_mut_subcommand(command, &name, |sub| preset(sub, key, value))?;
         }
     }
     match common.keys().find(|key| !used.contains(key)) {
-        Some(key) => Err(ConfigError::Unknown(key.clone(), "any command".into())),
+        Some(key) => {
+            let unknown = || ConfigError::Unknown(key.clone(), "any command".into());
+            Err(refused.remove(key).unwrap_or_else(unknown))
+        }
         None => Ok(command),
     }
 }
@@ -139,13 +160,13 @@ mod tests {
     use super::{super::Cli, *};
 
     fn matches(text: &str, line: &str) -> clap::ArgMatches {
-        let command = apply_text(Cli::command(), text).unwrap();
+        let command = apply_text(Cli::command(), text, &Silent::default()).unwrap();
         let matches = command.try_get_matches_from(line.split(' ')).unwrap();
         matches.subcommand().unwrap().1.clone()
     }
 
     fn refused(text: &str) -> String {
-        apply_text(Cli::command(), text).unwrap_err().to_string()
+        apply_text(Cli::command(), text, &Silent::default()).unwrap_err().to_string()
     }
 
     fn count(text: &str, line: &str) -> u64 {
@@ -167,6 +188,13 @@ mod tests {
         assert_eq!(serve.get_many::<String>("echo").unwrap().collect::<Vec<_>>(), ["a", "b"]);
         assert!(serve.get_flag("json"));
         assert!(!matches("json = false", "cellnet serve").get_flag("json"));
+    }
+
+    #[test]
+    fn a_common_value_is_for_the_commands_that_can_take_it() {
+        let serve = matches("echo = ['task']", "cellnet serve");
+        assert_eq!(serve.get_many::<String>("echo").unwrap().collect::<Vec<_>>(), ["task"]);
+        assert!(!matches("echo = ['task']", "cellnet pipe").get_flag("echo"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod net;
 mod pipe;
 mod serve;
 mod show;
+mod sources;
 mod status;
 mod stop;
 mod units;
@@ -20,6 +21,7 @@ use clap::{
     CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind,
 };
 
+use sources::Silent;
 use status::{Failure, Status};
 
 /// Cells, relays and pipes for machines that only dial out
@@ -75,14 +77,23 @@ Exit status: 0 ok, 1 other failure, 2 usage, 3 config, 4 unreachable, 5 not auth
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    let ended = match parse(std::env::args_os().collect()) {
-        Ok(Parsed::Run(cli)) => run(*cli),
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let mut json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let ended = match parse(args) {
+        Ok(Parsed::Run(cli)) => {
+            json = cli.json;
+            run(*cli)
+        }
         Ok(Parsed::Say(text)) => show::print_line(text.trim_end()).map_err(Failure::from),
         Err(failure) => Err(failure),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            if json && !show::printed_json() {
+                // Should that fail, too, the sentence below has the better reason.
+                let _ = show::print_json(&failure.report());
+            }
             eprintln!("cellnet: {failure}");
             failure.status.into()
         }
@@ -118,20 +129,25 @@ enum Parsed {
 }
 
 fn parse(args: Vec<OsString>) -> Result<Parsed, Failure> {
-    let first = match Cli::command().try_get_matches_from(&args) {
-        Ok(matches) => matches,
-        Err(error) => return say_or_refuse(&error),
+    let all = sources::without_empty(Cli::command());
+    let line = match sources::line_only(all.clone()).try_get_matches_from(&args) {
+        Ok(line) => line,
+        // Told by the command that knows the environment, which help shows.
+        Err(error) => return say_or_refuse(&all.try_get_matches_from(&args).err().unwrap_or(error)),
     };
-    let matches = match first.get_one::<PathBuf>("config") {
-        None => first,
-        Some(path) => {
-            let command = config::apply(Cli::command(), path).map_err(|error| {
+    let file = line.get_one::<PathBuf>("config");
+    let mut silent = Silent::of(&all, &line);
+    let matches = loop {
+        let mut command = silent.quiet(all.clone());
+        if let Some(path) = file {
+            command = config::apply(command, path, &silent).map_err(|error| {
                 Failure::new(Status::Config, format!("{error} (configuration file '{}')", path.display()))
             })?;
-            match command.try_get_matches_from(&args) {
-                Ok(matches) => matches,
-                Err(error) => return say_or_refuse(&error),
-            }
+        }
+        match command.try_get_matches_from(&args) {
+            Ok(matches) if silent.root_has_nobody_above(&matches) => {}
+            Ok(matches) => break matches,
+            Err(error) => return say_or_refuse(&error),
         }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(one_line(&error)))?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode};
 use clap::Args;
+use tokio::time::Instant;
 
 use super::status::{Failure, Status};
 
@@ -45,15 +46,21 @@ pub(crate) fn url(text: &str) -> Result<CellUrl, String> {
     Err(format!("no transport for the scheme '{}'; use one of: {}", url.scheme(), known.join(", ")))
 }
 
-/// Waits until there is a way to a target, or at least as many links as there will be in time.
-pub(crate) async fn reach(cell: &Cell, target: &Fqcn, within: Duration) -> Result<(), Unreached> {
+/// Waits until there is a way to a target, or at least as many links as there will be in time, which counts since
+/// `began`.
+pub(crate) async fn reach(
+    cell: &Cell,
+    target: &Fqcn,
+    began: Instant,
+    within: Duration,
+) -> Result<(), Unreached> {
     let linked = async {
         cell.connected_any().await;
         if cell.route(target).is_none() {
             cell.connected().await;
         }
     };
-    let in_time = tokio::time::timeout(within, linked).await.is_ok();
+    let in_time = tokio::time::timeout_at(began + within, linked).await.is_ok();
     if in_time || !cell.neighbours().is_empty() {
         return Ok(());
     }
@@ -83,6 +90,6 @@ impl Unreached {
 
 impl From<Unreached> for Failure {
     fn from(error: Unreached) -> Self {
-        Self::new(Status::Unreachable, error.to_string())
+        Self::new(Status::Unreachable, error.to_string()).with_code(error.code())
     }
 }

@@ -6,7 +6,7 @@ mod send;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cellnet::{
-    CellUrl, Fqcn,
+    Cell, CellUrl, Fqcn, ReturnCode,
     pipe::{CellPipe, Mode, OpenError, Pipe, Place, Topic},
 };
 
@@ -64,14 +64,14 @@ pub(crate) struct Args {
     size: usize,
 
     /// Topic of the requests
-    #[arg(long, env = "CELLNET_TOPIC", default_value = "echo")]
+    #[arg(long, env = "CELLNET_TOPIC", default_value = "echo", value_parser = topic)]
     topic: Topic,
 
     /// Send the content of this file instead
     #[arg(long, env = "CELLNET_FILE")]
     file: Option<PathBuf>,
 
-    /// How long to wait for a connection, and for progress of each message
+    /// How long reaching the peer may take, then how long each message may make no progress
     #[arg(long, env = "CELLNET_TIMEOUT", default_value = "5s", value_parser = units::duration)]
     timeout: Duration,
 }
@@ -87,11 +87,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let what = check(&args)?;
     let pipe = CellPipe::builder(what.mode, what.site, what.token, what.place).cell(cellnet::drivers).build();
     let pipe = Arc::new(pipe.map_err(|error| Failure::usage(chain(&error)))?);
-    let work = match what.work {
-        Work::Echo => return echo::run(pipe, what.channel).await,
-        Work::Send(count) => send::Work::new(count, &args)?,
-    };
-    send::run(pipe, what.channel, work, json).await
+    match what.send {
+        None => echo::run(pipe, what.channel).await,
+        Some(count) => send::run(pipe, what.channel, send::Work::new(count, &args)?, json).await,
+    }
 }
 
 impl Args {
@@ -109,13 +108,8 @@ struct What<'a> {
     token: &'a str,
     place: Place,
     channel: &'a str,
-    work: Work,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Work {
-    Echo,
-    Send(u64),
+    /// How many requests to send; without, the pipe answers.
+    send: Option<u64>,
 }
 
 fn check(args: &Args) -> Result<What<'_>, Failure> {
@@ -136,23 +130,30 @@ fn check(args: &Args) -> Result<What<'_>, Failure> {
             )));
         }
     };
-    let work = match (args.echo, args.send) {
-        (true, None) => Work::Echo,
-        (false, Some(count)) => Work::Send(count),
-        _ => return Err(Failure::usage("give either --echo or --send N")),
-    };
+    if args.echo == args.send.is_some() {
+        return Err(Failure::usage("give either --echo or --send N"));
+    }
     Ok(What {
         mode: args.mode.ok_or_else(|| missing("--mode active or --mode passive"))?,
         site: args.site.as_deref().ok_or_else(|| missing("--site NAME"))?,
         token: args.token.as_deref().ok_or_else(|| missing("--token TEXT"))?,
         place,
         channel: args.channel.as_deref().ok_or_else(|| missing("--channel NAME"))?,
-        work,
+        send: args.send,
     })
 }
 
 fn missing(flag: &str) -> Failure {
     Failure::usage(format!("the pipe is not described; give {flag}"))
+}
+
+/// Reads a topic that applications may use.
+fn topic(text: &str) -> Result<Topic, String> {
+    let topic: Topic = text.parse().map_err(|error: cellnet::pipe::TopicError| error.to_string())?;
+    if topic.is_reserved() {
+        return Err(format!("'{topic}' belongs to the pipe itself; choose another topic"));
+    }
+    Ok(topic)
 }
 
 /// Reads `FQCN@URL` whose transport is there.
@@ -170,6 +171,23 @@ async fn open(pipe: &CellPipe, channel: &str) -> Result<Fqcn, Failure> {
         error => Failure::new(Status::Failed, chain(&error)),
     })?;
     Ok(pipe.peer().clone())
+}
+
+/// Both sides derive their names from that of the cell they attach to, so a wrong one leads to nobody.
+fn check_neighbour(pipe: &CellPipe, cell: &Cell) -> Result<(), Failure> {
+    let place = pipe.place();
+    let found = cell.neighbours();
+    if found.is_empty() || found.contains(place.fqcn()) {
+        return Ok(());
+    }
+    let names: Vec<_> = found.iter().map(Fqcn::as_str).collect();
+    let text = format!(
+        "the cell at '{}' is '{}', not '{}'; correct the name or the URL",
+        place.url(),
+        names.join("' and '"),
+        place.fqcn()
+    );
+    Err(Failure::new(Status::Unreachable, text).with_code(ReturnCode::TARGET_UNREACHABLE))
 }
 
 #[cfg(test)]
@@ -199,7 +217,7 @@ mod tests {
         ] {
             let args = args(&format!("{SIDE} {place} --echo"));
             let what = check(&args).unwrap();
-            assert_eq!((what.place.fqcn().as_str(), what.work), (fqcn, Work::Echo));
+            assert_eq!((what.place.fqcn().as_str(), what.send), (fqcn, None));
         }
     }
 
@@ -217,6 +235,7 @@ mod tests {
             let failure = check(&args).unwrap_err();
             assert!(failure.to_string().contains(named), "{line}: {failure}");
         }
+        assert!(topic("_END_").unwrap_err().contains("'_END_'"));
         assert!(place("site-1").unwrap_err().contains("'site-1'"));
         assert!(place("site-1@foo://h:1").unwrap_err().contains("'foo'"));
     }

@@ -1,6 +1,9 @@
 //! Payloads for people and for scripts, and lines on standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cellnet::{
@@ -39,8 +42,16 @@ pub(crate) fn print_payload(payload: &Payload) -> io::Result<()> {
 
 /// Writes one JSON object on a line of its own.
 pub(crate) fn print_json(object: &impl Serialize) -> io::Result<()> {
+    PRINTED_JSON.store(true, Relaxed);
     print_line(&serde_json::to_string(object)?)
 }
+
+/// Whether the command has printed its object, or tried.
+pub(crate) fn printed_json() -> bool {
+    PRINTED_JSON.load(Relaxed)
+}
+
+static PRINTED_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line, at once.
 pub(crate) fn print_line(line: &str) -> io::Result<()> {

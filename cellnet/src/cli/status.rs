@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, io, process::ExitCode};
 
 use cellnet::{RequestError, ReturnCode, StartError, transport::TransportError};
+use serde::Serialize;
 
 /// The exit status of the program; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +48,25 @@ impl Status {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
+    /// What the network said, if it did.
+    pub(crate) code: Option<ReturnCode>,
     text: String,
 }
 
 impl Failure {
     pub(crate) fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, code: None, text: text.into() }
+    }
+
+    pub(crate) fn with_code(mut self, code: ReturnCode) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// The object that `--json` prints if the command printed none of its own.
+    pub(crate) fn report(&self) -> impl Serialize {
+        let code = self.code.as_ref().map(ReturnCode::as_str);
+        serde_json::json!({ "return_code": code, "error": self.text })
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
@@ -76,7 +90,7 @@ impl From<RequestError> for Failure {
             _ => "",
         };
         let status = Status::of_code(&error.code()).unwrap_or(Status::Failed);
-        Self::new(status, format!("{}{advice}", chain(&error)))
+        Self::new(status, format!("{}{advice}", chain(&error))).with_code(error.code())
     }
 }
 

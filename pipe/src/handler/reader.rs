@@ -1,8 +1,17 @@
 //! The task of a handler.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::consume_budget,
+    time::{Instant, sleep_until},
+};
 
 use super::{HandlerConfig, PipeEvent, Shared, Told};
 use crate::{Pipe, PipeError, PipeMessage, Topic};
@@ -44,11 +53,14 @@ impl Reader {
                 () = shared.stop.cancelled() => return,
                 Ok(()) = paused.changed() => self.restart_clock(),
                 () = shared.broken.notified(), if self.reading => self.lose_peer("the pipe is broken"),
-                received = next_message(&self.pipe, &shared), if reading => self.read(received),
-                () = until(silence), if silence.is_some() => self.check_silence(),
+                // Before what arrives, of which there may always be more.
                 sent = progress(&mut self.heartbeat), if self.heartbeat.is_some() => self.heartbeat_sent(sent),
                 () = sleep_until(self.next_heartbeat), if active && self.heartbeat.is_none() => self.send_heartbeat(),
+                received = next_message(&self.pipe, &shared), if reading => self.read(received),
+                () = until(silence), if silence.is_some() => self.check_silence(),
             }
+            // A callback makes room at once, so nothing else here may ever wait.
+            consume_budget().await;
         }
     }
 
@@ -77,7 +89,11 @@ impl Reader {
         match received {
             Ok(Some(message)) if message.topic.is_last() => self.finish(message),
             Ok(Some(message)) => match &self.told.message {
-                Some(told) => told(message),
+                Some(told) => {
+                    if !survives(|| told(message)) {
+                        self.lose_peer(PANICKED);
+                    }
+                }
                 None => self.shared.queue.put(message),
             },
             Ok(None) => {}
@@ -94,7 +110,11 @@ impl Reader {
     fn finish(&mut self, last: PipeMessage) {
         self.reading = false;
         match &self.told.status {
-            Some(told) => told(PipeEvent::from(last)),
+            Some(told) => {
+                if !survives(|| told(PipeEvent::from(last))) {
+                    tracing::error!("{PANICKED}");
+                }
+            }
             None => self.shared.queue.put(last),
         }
         self.shared.queue.close();
@@ -118,6 +138,14 @@ impl Reader {
         }
     }
 }
+
+/// Whether a callback of the application returns.
+fn survives(callback: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(callback)).is_ok()
+}
+
+/// What the application is told if its callback for messages panics; no message is taken after that.
+const PANICKED: &str = "the application's callback panicked";
 
 /// Closes the queue.
 struct End<'a>(&'a Shared);

@@ -317,6 +317,43 @@ async fn callbacks_are_told_instead_of_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_is_told_and_ends_the_reading() {
+    let (left, right) = pair().await;
+    let reader = handler(&right, |_| {}).on_message(|_| panic!("on purpose"));
+    reader.start();
+    left.send(&message("a"), Some(SECOND)).await.unwrap();
+    let told = reader.next().await;
+    assert_eq!(told, Some(PipeEvent::PeerGone("the application's callback panicked".into())));
+    assert_eq!(reader.next().await, None);
+    left.send(&message("b"), Some(SECOND)).await.unwrap();
+    sleep(11 * SECOND).await;
+    assert_eq!(right.heartbeats.load(Relaxed), 3);
+    assert_eq!(right.receive(None).await.unwrap().unwrap().msg_id, "b");
+}
+
+/// A peer that always has one more message.
+#[tokio::test(start_paused = true)]
+async fn messages_without_end_starve_neither_heartbeats_nor_others() {
+    let (left, right) = pair().await;
+    let (again, count) = (left.clone(), AtomicU32::new(0));
+    let reader = handler(&right, |_| {}).on_message(move |_| {
+        let id = count.fetch_add(1, Relaxed).to_string();
+        again.inner.offer(&message(&id));
+    });
+    reader.start();
+    left.inner.offer(&message("first"));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    advance(11 * SECOND).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(right.heartbeats.load(Relaxed), 2);
+    reader.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_application_that_does_not_take_messages_stops_their_sender() {
     let (left, right) = pair().await;
     let reader = handler(&right, |config| config.queue.messages = 2);

@@ -1,19 +1,17 @@
 //! The cells of the demo and their pipes.
 
 use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use cellnet::{
     ANY, Cell, CellBuilder, CellEvent, CellUrl, Events, Fqcn, HandlerError, Message, Payload, Request,
-    SHUTDOWN,
+    SHUTDOWN, StartError,
     pipe::{CellPipe, HandlerConfig, MessageType, Mode, Pipe, PipeEvent, PipeHandler, PipeMessage, Place},
+    transport::TransportError,
     wire::{Headers, Value, keys::cn},
 };
 use tokio::task::JoinHandle;
@@ -31,7 +29,9 @@ pub(super) const BLOB: &str = "model";
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) server: Cell,
-    relay: Cell,
+    /// None while it is dead.
+    relay: Option<Cell>,
+    relay_url: CellUrl,
     pub(super) sites: Vec<Site>,
 }
 
@@ -53,11 +53,12 @@ impl Network {
         for site in ["site-1", "site-2"] {
             sites.push(Site::start(site, &relay).await?);
         }
-        Ok(Self { server, relay, sites })
+        let relay_url = relay.listening()[0].clone();
+        Ok(Self { server, relay: Some(relay), relay_url, sites })
     }
 
     pub(super) fn relay_url(&self) -> &CellUrl {
-        &self.relay.listening()[0]
+        &self.relay_url
     }
 
     pub(super) fn site_names(&self) -> Vec<Fqcn> {
@@ -68,8 +69,8 @@ impl Network {
     pub(super) fn tree(&self) -> String {
         let mut text =
             format!("server    {}\n└── {RELAY}    {}\n", self.server.listening()[0], self.relay_url());
-        let mut below: Vec<_> =
-            self.relay.neighbours().into_iter().filter(|name| !name.is_server()).collect();
+        let relayed = self.relay.as_ref().map(Cell::neighbours).unwrap_or_default();
+        let mut below: Vec<_> = relayed.into_iter().filter(|name| !name.is_server()).collect();
         below.sort();
         let last = below.len().saturating_sub(1);
         for (at, name) in below.iter().enumerate() {
@@ -79,10 +80,12 @@ impl Network {
         text
     }
 
-    /// Ends the relay at once, whatever it has in its queues, and waits until all its neighbours know.
+    /// Ends the relay at once: it says no bye, and what it has in its queues is lost. Waits until all its neighbours
+    /// know.
     pub(super) async fn kill_relay(&mut self) -> Result<(), Failure> {
         let events: Vec<Events> = self.around_relay().map(Cell::events).collect();
-        self.relay.shutdown(Duration::ZERO).await;
+        // Nobody else has a clone of it.
+        drop(self.relay.take());
         for mut events in events {
             let gone = |event: &CellEvent| matches!(event, CellEvent::Disconnected { peer, .. } if peer.as_str() == RELAY);
             wait_for(&mut events, gone).await?;
@@ -93,9 +96,18 @@ impl Network {
     /// Starts the relay where it was and waits until all its neighbours are back.
     pub(super) async fn restart_relay(&mut self) -> Result<(), Failure> {
         let mut events = self.server.events();
-        let url = self.relay_url().clone();
-        self.relay =
-            builder(&name(RELAY)).listen(url).dial(self.server.listening()[0].clone()).start().await?;
+        self.relay = Some(loop {
+            let relay = builder(&name(RELAY)).listen(self.relay_url.clone());
+            match relay.dial(self.server.listening()[0].clone()).start().await {
+                // The dead one may still be giving its port back.
+                Err(StartError::Listen { source: TransportError::Io { source, .. }, .. })
+                    if source.kind() == io::ErrorKind::AddrInUse =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                started => break started?,
+            }
+        });
         let back =
             |event: &CellEvent| matches!(event, CellEvent::Connected { peer, .. } if peer.as_str() == RELAY);
         wait_for(&mut events, back).await?;
@@ -107,12 +119,14 @@ impl Network {
         Ok(())
     }
 
-    /// Every exchange was delivered exactly once, although some were sent several times.
-    pub(super) fn check_counts(&self) -> Result<String, Failure> {
+    /// Every message was delivered exactly once, although some were sent several times.
+    pub(super) fn check_delivered(&self) -> Result<String, Failure> {
         for Site { pipe, .. } in &self.sites {
-            let (sent, delivered) = (pipe.sent.load(Relaxed), pipe.delivered.load(Relaxed));
+            let (mut sent, mut delivered) = (pipe.sent.all(), pipe.delivered.all());
+            sent.sort();
+            delivered.sort();
             if sent != delivered {
-                let text = format!("{pipe}: {sent} messages were sent and {delivered} delivered");
+                let text = format!("{pipe}: the messages {sent:?} were sent and {delivered:?} delivered");
                 return Err(Failure::new(Status::Integrity, text));
             }
         }
@@ -124,7 +138,9 @@ impl Network {
             site.pipe.stop().await;
             site.cell.shutdown(SHUTDOWN).await;
         }
-        self.relay.shutdown(SHUTDOWN).await;
+        if let Some(relay) = self.relay {
+            relay.shutdown(SHUTDOWN).await;
+        }
         self.server.shutdown(SHUTDOWN).await;
     }
 
@@ -163,36 +179,62 @@ pub(super) struct Link {
     pipes: [Arc<CellPipe>; 2],
     cells: [Cell; 2],
     answering: JoinHandle<()>,
-    sent: AtomicUsize,
-    delivered: Arc<AtomicUsize>,
+    sent: Ids,
+    delivered: Ids,
+}
+
+/// Ids of messages, in the order in which they were noted. Clones are the same list.
+#[derive(Debug, Clone, Default)]
+struct Ids(Arc<Mutex<Vec<String>>>);
+
+impl Ids {
+    fn note(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(id.to_owned());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What came of an exchange.
+#[derive(Debug)]
+pub(super) struct Exchanged {
+    pub(super) back: Payload,
+    /// From the first try to the answer.
+    pub(super) took: Duration,
+    /// How often the message was sent until the other side took it.
+    pub(super) tries: usize,
 }
 
 impl Link {
     async fn start(site: &str, place: &Place) -> Result<Self, Failure> {
         let (passive, passive_cell) = open(Mode::Passive, site, place).await?;
         let (active, active_cell) = open(Mode::Active, site, place).await?;
-        let delivered = Arc::new(AtomicUsize::new(0));
+        let (sent, delivered) = (Ids::default(), Ids::default());
         let answering = tokio::spawn(answer_all(handler(&active)?, delivered.clone()));
         Ok(Self {
             asking: Arc::new(Asking { handler: handler(&passive)? }),
             pipes: [passive, active],
             cells: [passive_cell, active_cell],
             answering,
-            sent: AtomicUsize::new(0),
+            sent,
             delivered,
         })
     }
 
     /// Sends a payload to the other side; gives what came back.
-    pub(super) async fn exchange(&self, payload: &Bytes) -> Result<Payload, Failure> {
+    pub(super) async fn exchange(&self, payload: &Bytes) -> Result<Exchanged, Failure> {
         self.begin_exchange(payload).await.expect("an exchange does not panic")
     }
 
     /// [`exchange`](Self::exchange) in a task of its own.
-    pub(super) fn begin_exchange(&self, payload: &Bytes) -> JoinHandle<Result<Payload, Failure>> {
-        self.sent.fetch_add(1, Relaxed);
-        let (asking, payload) = (self.asking.clone(), payload.clone());
-        tokio::spawn(async move { asking.exchange(payload).await })
+    pub(super) fn begin_exchange(&self, payload: &Bytes) -> JoinHandle<Result<Exchanged, Failure>> {
+        let message =
+            PipeMessage::new_request("train".parse().expect("letters make a topic"), payload.clone());
+        self.sent.note(&message.msg_id);
+        let asking = self.asking.clone();
+        tokio::spawn(async move { asking.exchange(message).await })
     }
 
     async fn stop(self) {
@@ -220,21 +262,25 @@ struct Asking {
 }
 
 impl Asking {
-    async fn exchange(&self, payload: Bytes) -> Result<Payload, Failure> {
-        let topic = "train".parse().expect("letters make a topic");
-        let message = PipeMessage::new_request(topic, payload);
-        let outcome = self.handler.send_to_peer(&message, Some(TRY), None).await;
-        let outcome = outcome.map_err(|error| Failure::new(Status::Failed, chain(&error)))?;
-        if !outcome.is_taken() {
-            return Err(Failure::new(
-                Status::Unreachable,
-                format!("a pipe did not deliver: {}", chain(&outcome)),
-            ));
+    /// The deadline is that of the step.
+    async fn exchange(&self, message: PipeMessage) -> Result<Exchanged, Failure> {
+        let began = Instant::now();
+        let mut tries = 1;
+        loop {
+            // Without a time-out for each try the handler sends once.
+            let outcome = self.handler.send_to_peer(&message, None, None).await;
+            let outcome = outcome.map_err(|error| Failure::new(Status::Failed, chain(&error)))?;
+            if outcome.is_taken() {
+                break;
+            }
+            tracing::debug!(tries, "a try of a pipe failed: {}", chain(&outcome));
+            tokio::time::sleep(RESEND).await;
+            tries += 1;
         }
         loop {
             match self.handler.next().await {
                 Some(PipeEvent::Message(reply)) if reply.req_id.as_ref() == Some(&message.msg_id) => {
-                    return Ok(reply.data);
+                    return Ok(Exchanged { back: reply.data, took: began.elapsed(), tries });
                 }
                 Some(PipeEvent::Message(_)) => {}
                 other => {
@@ -246,13 +292,13 @@ impl Asking {
 }
 
 /// Answers every request with its own data.
-async fn answer_all(handler: PipeHandler, delivered: Arc<AtomicUsize>) {
+async fn answer_all(handler: PipeHandler, delivered: Ids) {
     while let Some(event) = handler.next().await {
         let PipeEvent::Message(message) = event else { continue };
         if message.msg_type != MessageType::Request {
             continue;
         }
-        delivered.fetch_add(1, Relaxed);
+        delivered.note(&message.msg_id);
         let reply = PipeMessage::new_reply(&message, message.data.clone());
         if let Err(error) = handler.send_to_peer(&reply, Some(TRY), None).await {
             tracing::warn!("an answer was not sent: {}", chain(&error));
@@ -276,7 +322,8 @@ async fn open(mode: Mode, site: &str, place: &Place) -> Result<(Arc<CellPipe>, C
 /// A handler that sends until it is taken; the steps of the demo have deadlines.
 fn handler(pipe: &Arc<CellPipe>) -> Result<PipeHandler, Failure> {
     let mut config = HandlerConfig::default();
-    config.resend_interval = Some(Duration::from_millis(200));
+    config.resend_interval = Some(RESEND);
+    config.default_request_timeout = TRY;
     config.max_resends = None;
     let handler = PipeHandler::new(pipe.clone(), config);
     let handler = handler.map_err(|error| Failure::new(Status::Failed, chain(&error)))?;
@@ -284,6 +331,8 @@ fn handler(pipe: &Arc<CellPipe>) -> Result<PipeHandler, Failure> {
     Ok(handler)
 }
 
+/// Between two tries of a message.
+const RESEND: Duration = Duration::from_millis(200);
 /// How long one try of a message may make no progress.
 const TRY: Duration = Duration::from_secs(5);
 

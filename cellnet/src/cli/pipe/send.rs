@@ -1,16 +1,17 @@
 //! The side that asks and checks the answers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cellnet::{
-    ReturnCode,
-    pipe::{CellPipe, HandlerConfig, MessageType, Pipe, PipeEvent, PipeHandler, PipeMessage, Topic},
+    RequestError, ReturnCode,
+    pipe::{
+        CellPipe, Delivery, HandlerConfig, MessageType, Pipe, PipeEvent, PipeHandler, PipeMessage, SendError,
+        Topic,
+    },
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Args;
 use crate::cli::{
@@ -43,16 +44,21 @@ impl Work {
 pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, work: Work, json: bool) -> Result<(), Failure> {
     let peer = super::open(&pipe, channel).await?;
     let cell = pipe.cell().expect("the pipe is open");
-    let (ended, figures) = match net::reach(&cell, &peer, work.timeout).await {
-        Ok(()) => send_all(&pipe, &work).await,
-        Err(unreached) => (Err(unreached.into()), None),
+    let began = Instant::now();
+    let reached = net::reach(&cell, &peer, began, work.timeout).await.map_err(Failure::from);
+    let (ended, figures) = match reached.and_then(|()| super::check_neighbour(&pipe, &cell)) {
+        Ok(()) => send_all(&pipe, &work, began).await,
+        Err(unreached) => (Err(unreached), None),
     };
     if json {
         let failure = ended.as_ref().err();
         show::print_json(&Report {
             name: pipe.fqcn().as_str(),
             peer: peer.as_str(),
-            return_code: failure.map_or(ReturnCode::OK, code).as_str(),
+            return_code: failure
+                .map_or(Some(ReturnCode::OK), |failure| failure.code.clone())
+                .as_ref()
+                .map(ReturnCode::as_str),
             error: failure.map(ToString::to_string),
             bytes: work.data.len(),
             figures: figures.as_ref(),
@@ -64,31 +70,29 @@ pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, work: Work, json: bo
     ended
 }
 
-/// The one object of `--json`. `bytes` is the size of each message.
+/// The one object of `--json`. `bytes` is the size of each message; without a return code nobody was asked, or what
+/// came back was wrong.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     name: &'a str,
     peer: &'a str,
-    return_code: &'a str,
+    return_code: Option<&'a str>,
     error: Option<String>,
     bytes: usize,
     #[serde(flatten)]
     figures: Option<&'a Figures>,
 }
 
-/// The return code that is nearest to a failure.
-fn code(failure: &Failure) -> ReturnCode {
-    match failure.status {
-        Status::Unreachable | Status::PeerGone => ReturnCode::TARGET_UNREACHABLE,
-        Status::Timeout => ReturnCode::TIMEOUT,
-        Status::Limit => ReturnCode::SERVICE_UNAVAILABLE,
-        _ => ReturnCode::PROCESS_EXCEPTION,
-    }
-}
-
-/// Sends one message after the other, then says END. The figures count what was echoed.
-async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Option<Figures>) {
-    let handler = match PipeHandler::new(pipe.clone(), HandlerConfig::default()) {
+/// Sends one message after the other, then says END. The figures count what was echoed. The time for reaching the peer
+/// counts since `reaching`.
+async fn send_all(
+    pipe: &Arc<CellPipe>,
+    work: &Work,
+    reaching: Instant,
+) -> (Result<(), Failure>, Option<Figures>) {
+    let mut config = HandlerConfig::default();
+    config.default_request_timeout = work.timeout;
+    let handler = match PipeHandler::new(pipe.clone(), config) {
         Ok(handler) => handler,
         Err(error) => return (Err(Failure::new(Status::Failed, chain(&error))), None),
     };
@@ -101,7 +105,7 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
     for number in 1..=work.count {
         let message = PipeMessage::new_request(work.topic.clone(), work.data.clone());
         let began = Instant::now();
-        let echoed = exchange(&handler, &message, work.timeout).await;
+        let echoed = exchange(&handler, &message, reaching, work.timeout).await;
         let took = began.elapsed();
         ended = echoed.and_then(|echo| verify(number, &message, &echo));
         if ended.is_err() {
@@ -122,26 +126,89 @@ async fn send_all(pipe: &Arc<CellPipe>, work: &Work) -> (Result<(), Failure>, Op
 async fn exchange(
     handler: &PipeHandler,
     message: &PipeMessage,
+    reaching: Instant,
     timeout: Duration,
 ) -> Result<PipeMessage, Failure> {
-    let outcome = handler.send_to_peer(message, Some(timeout), None).await;
-    let outcome = outcome.map_err(|error| Failure::new(Status::PeerGone, chain(&error)))?;
-    if let Some(status) = Status::of_reply(Some(&outcome.code())) {
-        let text =
-            format!("the peer did not take a message: {}; check that the other side runs", chain(&outcome));
-        return Err(Failure::new(status, text));
-    }
+    deliver(handler, message, reaching, timeout).await?;
     // Heartbeats show that the peer lives, not that it answers, so there has to be a limit.
     let limit = timeout + Duration::from_secs_f64(message.data.len() as f64 / SLOWEST);
-    let late = |_| Failure::new(Status::Timeout, format!("no answer from the peer within {limit:?}"));
+    let text =
+        || format!("no answer from the peer within {limit:?}; check that it answers, or give more --timeout");
+    let late = |_| Failure::new(Status::Timeout, text()).with_code(ReturnCode::TIMEOUT);
     tokio::time::timeout(limit, answer(handler, message)).await.map_err(late)?
 }
+
+/// Sends a message until the peer takes it: until the peer is heard for the first time, as long as reaching it may
+/// take; after that as often as a handler does.
+async fn deliver(
+    handler: &PipeHandler,
+    message: &PipeMessage,
+    reaching: Instant,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let deadline = reaching + timeout;
+    let mut outcome = Delivery::Lost(RequestError::Timeout(timeout));
+    while !heard(handler) {
+        tokio::select! {
+            tried = handler.send_to_peer(message, None, None) => outcome = tried.map_err(broken)?,
+            () = unheard(handler, deadline) => return Err(not_taken(&outcome)),
+        }
+        if outcome.is_taken() {
+            return Ok(());
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return Err(not_taken(&outcome));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let outcome = handler.send_to_peer(message, Some(timeout), None).await.map_err(broken)?;
+    if outcome.is_taken() { Ok(()) } else { Err(no_longer_taken(&outcome)) }
+}
+
+fn heard(handler: &PipeHandler) -> bool {
+    handler.pipe().last_peer_active().is_some()
+}
+
+/// Completes if the peer was not heard of until the deadline.
+async fn unheard(handler: &PipeHandler, deadline: Instant) {
+    tokio::time::sleep_until(deadline).await;
+    if heard(handler) {
+        std::future::pending().await
+    }
+}
+
+fn broken(error: SendError) -> Failure {
+    Failure::new(Status::PeerGone, chain(&error))
+}
+
+/// Of a peer that was never heard.
+fn not_taken(outcome: &Delivery) -> Failure {
+    let status = Status::of_reply(Some(&outcome.code())).unwrap_or(Status::Failed);
+    let text = format!("the peer did not take a message: {}; check that the other side runs", chain(outcome));
+    Failure::new(status, text).with_code(outcome.code())
+}
+
+/// Of a peer that was there.
+fn no_longer_taken(outcome: &Delivery) -> Failure {
+    let failure = not_taken(outcome);
+    if !matches!(failure.status, Status::Unreachable | Status::Timeout) {
+        return failure;
+    }
+    let text = format!("the peer was there and is gone: {}; start the other side again", chain(outcome));
+    Failure::new(Status::PeerGone, text).with_code(outcome.code())
+}
+
+/// Between two tries to reach a peer that may just be starting.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Bytes a second of an answer that still counts as one.
 const SLOWEST: f64 = 1e6;
 
 async fn answer(handler: &PipeHandler, message: &PipeMessage) -> Result<PipeMessage, Failure> {
-    let gone = |text: &str| Failure::new(Status::PeerGone, format!("the peer {text} before it answered"));
+    let gone = |text: &str| {
+        let text = format!("the peer {text} before it answered; check the log of the other side");
+        Failure::new(Status::PeerGone, text).with_code(ReturnCode::TARGET_UNREACHABLE)
+    };
     loop {
         match handler.next().await {
             Some(PipeEvent::Message(reply)) if answers(&reply, message) => return Ok(reply),
@@ -211,8 +278,37 @@ mod tests {
             handler
         };
         let (own, _peer) = (start(own), start(peer));
-        let failure = exchange(&own, &message("t", "abc"), Duration::from_secs(7)).await.unwrap_err();
-        assert_eq!(failure.status, Status::Timeout);
+        let limit = Duration::from_secs(7);
+        let failure = exchange(&own, &message("t", "abc"), Instant::now(), limit).await.unwrap_err();
+        assert_eq!((failure.status, failure.code), (Status::Timeout, Some(ReturnCode::TIMEOUT)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_never_there_is_given_up_in_time_with_the_reason() {
+        let (own, _peer) = cellnet::pipe::MemoryPipe::pair();
+        own.open("task").await.unwrap();
+        let own = PipeHandler::new(Arc::new(own), HandlerConfig::default()).unwrap();
+        own.start();
+        let (began, limit) = (Instant::now(), Duration::from_secs(7));
+        let failure = exchange(&own, &message("t", "abc"), began, limit).await.unwrap_err();
+        assert_eq!(
+            (failure.status, failure.code),
+            (Status::Unreachable, Some(ReturnCode::TARGET_UNREACHABLE))
+        );
+        assert!(began.elapsed() <= limit, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_was_there_and_is_not_is_gone() {
+        let (own, peer) = cellnet::pipe::MemoryPipe::pair();
+        own.open("task").await.unwrap();
+        peer.open("task").await.unwrap();
+        let own = PipeHandler::new(Arc::new(own), HandlerConfig::default()).unwrap();
+        let limit = Duration::from_secs(7);
+        deliver(&own, &message("t", "abc"), Instant::now(), limit).await.unwrap();
+        peer.close().await;
+        let failure = deliver(&own, &message("t", "abc"), Instant::now(), limit).await.unwrap_err();
+        assert_eq!((failure.status, failure.code), (Status::PeerGone, Some(ReturnCode::TARGET_UNREACHABLE)));
     }
 
     #[test]
