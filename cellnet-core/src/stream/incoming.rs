@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    Arrival as Came, ChunkHeader, ChunkKind, RecvError, RecvState, StreamError,
+    Arrival as Came, ChunkHeader, ChunkKind, Progress, RecvError, RecvState, StreamError,
     arrive::{Arrival, Purpose, Refusal},
     collect::Collected,
     headers,
@@ -226,7 +226,8 @@ impl Incoming {
             flow.ack = recv.consumed(piece.len() as u64, now).or(flow.ack);
         }
         if let Sink::Reply(_, _, watch) = sink {
-            watch.received(recv.received(), recv.total().unwrap_or(0));
+            let (received, to_receive) = (recv.received(), recv.total().unwrap_or(0));
+            flow.told = Some((watch.clone(), Progress { received, to_receive, ..Progress::default() }));
         }
         if recv.is_complete() {
             flow.complete = true;
@@ -250,6 +251,9 @@ impl Incoming {
         }
         if let Some(offset) = flow.ack {
             self.acknowledge(inner, link, offset);
+        }
+        if let Some((watch, Progress { received, to_receive, .. })) = flow.told {
+            watch.received(received, to_receive);
         }
         if !flow.complete {
             return;
@@ -466,6 +470,8 @@ impl Incoming {
 #[derive(Debug, Default)]
 struct Flow {
     ack: Option<u64>,
+    /// What whoever waits for the reply is told.
+    told: Option<(Arc<Watch>, Progress)>,
     complete: bool,
     whole: Option<Whole>,
 }

@@ -191,7 +191,8 @@ impl Streams {
     }
 
     pub(super) fn set_watch(&self, request: Uuid, watch: &Arc<Watch>) {
-        self.watches().insert(request, watch.clone());
+        let replaced = self.watches().insert(request, watch.clone());
+        drop(replaced);
     }
 
     pub(super) fn watch(&self, request: Uuid) -> Option<Arc<Watch>> {
@@ -204,7 +205,9 @@ impl Streams {
     }
 
     pub(super) fn end_watch(&self, request: Uuid) {
-        self.watches().remove(&request);
+        // Out of the lock: with it may go a callback, and whatever that holds.
+        let removed = self.watches().remove(&request);
+        drop(removed);
     }
 
     pub(super) fn find_incoming(&self, key: &Key) -> Option<Arc<Incoming>> {
