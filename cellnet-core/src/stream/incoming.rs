@@ -18,13 +18,13 @@ use super::{
     headers,
     progress::Watch,
     watchdog::Waiting,
+    windows::Window,
 };
 use crate::{
     cell::{Handler, Inner, MESSAGE_COST},
     fqcn::Fqcn,
     link::Link,
     message::ReturnCode,
-    stats::Reservation,
     wire::{Headers, keys::sm},
 };
 
@@ -49,7 +49,7 @@ struct State {
     /// Chunk 0 without its data.
     first: Option<First>,
     sink: Sink,
-    window: Option<Reservation>,
+    window: Option<Window>,
     /// Bytes that an ACK is owed for, as there was no room for it.
     owed: Option<u64>,
     failure: Option<StreamError>,
@@ -86,9 +86,9 @@ impl Incoming {
         purpose: Option<Purpose>,
     ) -> Result<Arc<Self>, StreamError> {
         let config = &inner.config.stream;
-        let wanted = config.admission(chunk.size);
-        let window = usize::try_from(wanted).ok().and_then(|bytes| inner.streams.windows.reserve(bytes));
-        let window = Some(window.ok_or(StreamError::NoMemory(wanted))?);
+        // Only chunk 0 says for certain how much comes.
+        let size = if chunk.sequence == 0 { chunk.size } else { 0 };
+        let window = Some(inner.streams.windows.admit(&link.peer, config.admission(size))?);
         let now = Instant::now();
         let reads = match &purpose {
             Some(purpose) => matches!(purpose, Purpose::Stream(_)),

@@ -30,6 +30,7 @@ mod progress;
 mod request;
 mod table;
 mod watchdog;
+mod windows;
 
 pub(crate) use self::{
     blob::{Blob, send_blob},

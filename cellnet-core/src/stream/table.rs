@@ -18,6 +18,7 @@ use super::{
     outlet::Sending,
     params::clipped,
     progress::Watch,
+    windows::Windows,
 };
 use crate::{
     cell::{CellConfig, Inner, RequestError},
@@ -39,7 +40,7 @@ pub(crate) struct Streams {
     /// Requests whose progress somebody looks at.
     watches: Mutex<HashMap<Uuid, Arc<Watch>>>,
     /// Windows of incoming streams.
-    pub(super) windows: Arc<Budget>,
+    pub(super) windows: Arc<Windows>,
     /// Blobs as they grow, and until they are dropped.
     pub(super) blobs: Arc<Budget>,
 }
@@ -61,7 +62,7 @@ impl Streams {
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Mutex::default(),
-            windows: Budget::new(config.stream_budget),
+            windows: Windows::new(config.stream_budget, &config.stream),
             blobs: Budget::new(config.blob_budget),
         }
     }
