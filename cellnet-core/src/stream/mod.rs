@@ -18,6 +18,7 @@ pub use params::{ChunkHeader, ChunkKind, HeaderError, MIN_STRANGER_WINDOW, Strea
 pub use recv::{Arrival, MAX_AHEAD, RecvError, RecvState};
 pub use send::{Input, Next, SendChunk, SendError, SendState};
 
+mod acks;
 mod arrive;
 mod blob;
 mod bytes;
