@@ -1,8 +1,11 @@
-//! What one neighbour may take of the memory for streams.
+//! Streams at their limits: what one neighbour may take of the memory, and a link without room.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use cellnet_core::{
@@ -12,6 +15,7 @@ use cellnet_core::{
     testkit::sim::{Sim, blob, echo},
     wire::Headers,
 };
+use tokio::sync::Notify;
 
 /// Counts the errors with this text that a cell is told about its streams.
 fn count_refusals(cell: &Cell, text: &'static str) -> Arc<AtomicUsize> {
@@ -111,4 +115,53 @@ async fn a_chunk_that_is_not_the_first_takes_a_whole_window_whatever_it_claims()
     }
     sync(&hog, &server).await;
     assert_eq!(refused.load(Relaxed), 6, "half of the memory is four windows");
+}
+
+/// The sender's window is full, so nothing else would ever make the receiver speak again.
+#[tokio::test(start_paused = true)]
+async fn an_ack_that_found_no_room_for_long_is_sent_at_last() {
+    let sim = Sim::new().configured(|config| config.link.outbox_messages = 4);
+    let server = sim.cell("server", &[]).await;
+    let site = sim.cell("site", &["server"]).await;
+    let patience = sim.config.link.patience;
+    let (gate, read) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (opened, counted) = (gate.clone(), read.clone());
+    server.handle_stream("bytes", "*", move |mut stream: IncomingStream| {
+        let (opened, counted) = (opened.clone(), counted.clone());
+        async move {
+            opened.notified().await;
+            while let Ok(Some(data)) = stream.chunk().await {
+                counted.fetch_add(data.len(), Relaxed);
+            }
+            Ok(())
+        }
+    });
+    let mut stream = site.open_stream(server.name(), "bytes", "t", Headers::new(), None).unwrap();
+    let sending = tokio::spawn(async move {
+        stream.write(vec![7; 40 << 20]).await?;
+        stream.finish().await
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sim.net.set_capacity("server", "site", 1024);
+    sim.net.partition("server", "site");
+    let fillers: Vec<_> = (0..20)
+        .map(|_| {
+            let (server, site) = (server.clone(), site.name().clone());
+            tokio::spawn(async move { server.fire_and_forget(&site, "task", "t", Message::new("x")).await })
+        })
+        .collect();
+    tokio::time::sleep(patience + Duration::from_secs(1)).await;
+    let mut stuck = 0;
+    for filler in fillers {
+        stuck += usize::from(filler.await.unwrap().is_err());
+    }
+    assert!(stuck > 0, "the way back is not full");
+    gate.notify_one();
+    tokio::time::sleep(patience + Duration::from_secs(1)).await;
+    assert_eq!(read.load(Relaxed), 17 << 20, "a window and a chunk");
+    sim.net.heal("server", "site");
+    sending.await.unwrap().unwrap();
+    while read.load(Relaxed) < 40 << 20 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
