@@ -57,6 +57,9 @@ pub enum RequestError {
     /// Too many requests are waiting.
     #[error("{0} requests are waiting already")]
     TooManyRequests(usize),
+    /// Another request waits for the same reply.
+    #[error("a request {0} is waiting already")]
+    IdInUse(uuid::Uuid),
     /// This cell stops.
     #[error("this cell is shutting down")]
     ShuttingDown,
@@ -70,7 +73,9 @@ impl RequestError {
             Self::Unreachable(_) => ReturnCode::TARGET_UNREACHABLE,
             Self::TooBig { .. } | Self::HeadersTooBig(_) => ReturnCode::MSG_TOO_BIG,
             Self::Filtered(_) => ReturnCode::FILTER_ERROR,
-            Self::TooManyRequests(_) | Self::ShuttingDown => ReturnCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRequests(_) | Self::IdInUse(_) | Self::ShuttingDown => {
+                ReturnCode::SERVICE_UNAVAILABLE
+            }
             Self::LinkLost { .. } | Self::NoRoom { .. } | Self::Stream(_) => ReturnCode::COMM_ERROR,
         }
     }

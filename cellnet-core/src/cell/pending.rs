@@ -1,8 +1,11 @@
 //! Requests that wait for their reply.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::oneshot;
@@ -23,6 +26,8 @@ pub(crate) type Outcome = Result<Message, RequestError>;
 pub(crate) struct Pending {
     waiting: Mutex<HashMap<Key, Waiting>>,
     limit: usize,
+    /// The number of the next ticket.
+    next: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -30,6 +35,7 @@ struct Waiting {
     reply: oneshot::Sender<Outcome>,
     /// The link that the request left by.
     link: u64,
+    ticket: u64,
 }
 
 /// A request that waits; dropping it gives up.
@@ -37,15 +43,16 @@ struct Waiting {
 pub(crate) struct Ticket<'a> {
     pending: &'a Pending,
     key: Key,
+    number: u64,
     pub(crate) reply: oneshot::Receiver<Outcome>,
 }
 
 impl Pending {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { waiting: Mutex::default(), limit }
+        Self { waiting: Mutex::default(), limit, next: AtomicU64::new(0) }
     }
 
-    /// Begins to wait.
+    /// Begins to wait. Two requests cannot wait for the same reply.
     pub(crate) fn begin(
         &self,
         id: Uuid,
@@ -58,9 +65,13 @@ impl Pending {
         if waiting.len() >= self.limit {
             return Err(RequestError::TooManyRequests(self.limit));
         }
-        waiting.insert(key.clone(), Waiting { reply: tx, link });
+        let number = self.next.fetch_add(1, Relaxed);
+        match waiting.entry(key.clone()) {
+            Entry::Occupied(_) => return Err(RequestError::IdInUse(id)),
+            Entry::Vacant(entry) => entry.insert(Waiting { reply: tx, link, ticket: number }),
+        };
         drop(waiting);
-        Ok(Ticket { pending: self, key, reply })
+        Ok(Ticket { pending: self, key, number, reply })
     }
 
     /// Hands a reply to whoever waits for it. False if nobody does (any more).
@@ -104,6 +115,43 @@ impl Pending {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.pending.waiting().remove(&self.key);
+        let mut waiting = self.pending.waiting();
+        // The reply may have come, and the key may be another request's by now.
+        if waiting.get(&self.key).is_some_and(|entry| entry.ticket == self.number) {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Option<Fqcn> {
+        Some(Fqcn::server())
+    }
+
+    #[test]
+    fn a_second_request_under_the_same_id_is_refused_and_the_first_keeps_waiting() {
+        let (pending, id) = (Pending::new(10), Uuid::new_v4());
+        let mut first = pending.begin(id, server(), 1).unwrap();
+        assert!(matches!(pending.begin(id, server(), 1), Err(RequestError::IdInUse(found)) if found == id));
+        let other = pending.begin(id, None, 1).unwrap();
+        assert!(pending.complete(id, server(), Ok(Message::new("reply"))));
+        assert!(first.reply.try_recv().unwrap().is_ok());
+        drop((first, other));
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn a_ticket_that_was_answered_does_not_take_away_the_next_one() {
+        let (pending, id) = (Pending::new(10), Uuid::new_v4());
+        let answered = pending.begin(id, server(), 1).unwrap();
+        assert!(pending.complete(id, server(), Ok(Message::empty())));
+        let next = pending.begin(id, server(), 1).unwrap();
+        drop(answered);
+        assert!(pending.is_waiting(id, server()));
+        drop(next);
+        assert!(!pending.is_waiting(id, server()));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::{RecvError, SendError};
-use crate::cell::RequestError;
+use crate::{cell::RequestError, fqcn::Fqcn};
 
 /// Why a stream failed. The other end is told, unless it is the one that cannot be reached.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,6 +23,24 @@ pub enum StreamError {
     /// The memory for streams is in use.
     #[error("no memory for {0} bytes of a stream")]
     NoMemory(u64),
+    /// The streams of one neighbour use what it may.
+    #[error("no memory for {wanted} bytes of a stream, streams by '{peer}' have {limit} in all")]
+    ShareInUse {
+        /// The neighbour.
+        peer: Fqcn,
+        /// Bytes of the window.
+        wanted: u64,
+        /// Bytes that all windows of a neighbour may have.
+        limit: u64,
+    },
+    /// Too many streams arrive by one neighbour.
+    #[error("too many streams, {limit} are arriving by '{peer}' already")]
+    TooManyFrom {
+        /// The neighbour.
+        peer: Fqcn,
+        /// How many may.
+        limit: usize,
+    },
     /// Too many streams arrive at this cell.
     #[error("too many streams, {0} are arriving already")]
     TooMany(usize),

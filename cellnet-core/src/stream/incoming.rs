@@ -12,19 +12,20 @@ use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    Arrival as Came, ChunkHeader, ChunkKind, RecvError, RecvState, StreamError,
+    Arrival as Came, ChunkHeader, ChunkKind, Progress, RecvError, RecvState, StreamError,
+    acks::Acks,
     arrive::{Arrival, Purpose, Refusal},
     collect::Collected,
     headers,
     progress::Watch,
     watchdog::Waiting,
+    windows::Window,
 };
 use crate::{
-    cell::{Handler, Inner, MESSAGE_COST},
+    cell::{Handler, Inner, MESSAGE_COST, RequestError},
     fqcn::Fqcn,
     link::Link,
     message::ReturnCode,
-    stats::Reservation,
     wire::{Headers, keys::sm},
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Incoming {
     pub(super) key: Key,
     pub(super) origin: Fqcn,
     state: Mutex<State>,
+    acks: Acks,
     /// For the timer: something happened that it should look at.
     pub(super) wake: Arc<Notify>,
 }
@@ -49,9 +51,7 @@ struct State {
     /// Chunk 0 without its data.
     first: Option<First>,
     sink: Sink,
-    window: Option<Reservation>,
-    /// Bytes that an ACK is owed for, as there was no room for it.
-    owed: Option<u64>,
+    window: Option<Window>,
     failure: Option<StreamError>,
     /// A whole blob that no handler could take yet.
     waiting: Option<Bytes>,
@@ -86,9 +86,9 @@ impl Incoming {
         purpose: Option<Purpose>,
     ) -> Result<Arc<Self>, StreamError> {
         let config = &inner.config.stream;
-        let wanted = config.admission(chunk.size);
-        let window = usize::try_from(wanted).ok().and_then(|bytes| inner.streams.windows.reserve(bytes));
-        let window = Some(window.ok_or(StreamError::NoMemory(wanted))?);
+        // Only chunk 0 says for certain how much comes.
+        let size = if chunk.sequence == 0 { chunk.size } else { 0 };
+        let window = Some(inner.streams.windows.admit(&link.peer, config.admission(size))?);
         let now = Instant::now();
         let reads = match &purpose {
             Some(purpose) => matches!(purpose, Purpose::Stream(_)),
@@ -105,7 +105,6 @@ impl Incoming {
             first: None,
             sink: Sink::Unknown,
             window,
-            owed: None,
             failure: None,
             waiting: None,
             waker: None,
@@ -113,7 +112,13 @@ impl Incoming {
             abandoned: false,
             ended: false,
         };
-        let incoming = Arc::new(Self { key, origin, state: Mutex::new(state), wake: Arc::default() });
+        let incoming = Arc::new(Self {
+            key,
+            origin,
+            state: Mutex::new(state),
+            acks: Acks::default(),
+            wake: Arc::default(),
+        });
         inner.streams.insert_incoming(&incoming)?;
         inner.tasks.spawn(super::watchdog::watch_over(inner.clone(), incoming.clone()));
         Ok(incoming)
@@ -226,7 +231,8 @@ impl Incoming {
             flow.ack = recv.consumed(piece.len() as u64, now).or(flow.ack);
         }
         if let Sink::Reply(_, _, watch) = sink {
-            watch.received(recv.received(), recv.total().unwrap_or(0));
+            let (received, to_receive) = (recv.received(), recv.total().unwrap_or(0));
+            flow.told = Some((watch.clone(), Progress { received, to_receive, ..Progress::default() }));
         }
         if recv.is_complete() {
             flow.complete = true;
@@ -250,6 +256,9 @@ impl Incoming {
         }
         if let Some(offset) = flow.ack {
             self.acknowledge(inner, link, offset);
+        }
+        if let Some((watch, Progress { received, to_receive, .. })) = flow.told {
+            watch.received(received, to_receive);
         }
         if !flow.complete {
             return;
@@ -305,13 +314,18 @@ impl Incoming {
         }
     }
 
-    /// Tells the sender how much was used.
+    /// Tells the sender how much was used: now, or later if there is no room.
     pub(super) fn acknowledge(&self, inner: &Arc<Inner>, link: &Arc<Link>, offset: u64) {
-        let ack = ChunkHeader::ack(self.key.1, offset);
-        let own = Headers::with_capacity(headers::CONTROL_ENTRIES);
-        if !headers::tell(inner, link, &self.origin, sm::ACK_TOPIC, &ack, own) {
-            self.state().owed = Some(offset);
-            self.wake.notify_one();
+        self.acks.owe(offset);
+        while let Some(acking) = self.acks.begin() {
+            let ack = ChunkHeader::ack(self.key.1, acking.offset);
+            let own = Headers::with_capacity(headers::CONTROL_ENTRIES);
+            if !headers::tell(inner, link, &self.origin, sm::ACK_TOPIC, &ack, own) {
+                drop(acking);
+                self.wake.notify_one();
+                return;
+            }
+            acking.done();
         }
     }
 
@@ -380,11 +394,11 @@ impl Incoming {
     /// What the timer should wait for.
     pub(super) fn waiting(&self) -> Waiting {
         let state = self.state();
-        match state.owed {
+        match state.recv.deadline() {
             _ if state.waiting.is_some() => Waiting::Handler,
             _ if state.ended || state.recv.is_complete() => Waiting::Over,
-            Some(offset) => Waiting::Ack(offset),
-            None => Waiting::Chunk(state.recv.deadline()),
+            deadline if self.acks.wait() => Waiting::Ack(deadline),
+            deadline => Waiting::Chunk(deadline),
         }
     }
 
@@ -397,18 +411,23 @@ impl Incoming {
         self.state().recv.expire(Instant::now())
     }
 
-    /// Sends an ACK as soon as there is room. Cancel safe.
-    pub(super) async fn acknowledge_later(&self, inner: &Arc<Inner>, offset: u64) {
+    /// Sends an ACK as soon as there is room. It stays owed if there is none for too long. Cancel safe.
+    pub(super) async fn acknowledge_later(&self, inner: &Arc<Inner>) {
+        let Some(acking) = self.acks.begin() else { return };
         let link = self.state().link.clone();
-        let ack = ChunkHeader::ack(self.key.1, offset);
+        let link = if link.end.is_cancelled() { inner.next_hop(&self.origin) } else { Some(link) };
+        let ack = ChunkHeader::ack(self.key.1, acking.offset);
         let own = Headers::with_capacity(headers::CONTROL_ENTRIES);
-        if let Some(headers) = headers::control(inner, &self.origin, sm::ACK_TOPIC, &ack, own)
+        if let Some(link) = link
+            && let Some(headers) = headers::control(inner, &self.origin, sm::ACK_TOPIC, &ack, own)
             && let Err(error) = inner.send_by(&link, headers, Bytes::new()).await
         {
             tracing::debug!(origin = %self.origin, %error, "ACK not sent");
+            if matches!(error, RequestError::NoRoom { .. }) {
+                return;
+            }
         }
-        let mut state = self.state();
-        state.owed = state.owed.filter(|&owed| owed > offset);
+        acking.done();
     }
 
     /// The next data for a reader; `None` at the end.
@@ -466,6 +485,8 @@ impl Incoming {
 #[derive(Debug, Default)]
 struct Flow {
     ack: Option<u64>,
+    /// What whoever waits for the reply is told.
+    told: Option<(Arc<Watch>, Progress)>,
     complete: bool,
     whole: Option<Whole>,
 }

@@ -18,6 +18,7 @@ pub use params::{ChunkHeader, ChunkKind, HeaderError, MIN_STRANGER_WINDOW, Strea
 pub use recv::{Arrival, MAX_AHEAD, RecvError, RecvState};
 pub use send::{Input, Next, SendChunk, SendError, SendState};
 
+mod acks;
 mod arrive;
 mod blob;
 mod bytes;
@@ -30,6 +31,7 @@ mod progress;
 mod request;
 mod table;
 mod watchdog;
+mod windows;
 
 pub(crate) use self::{
     blob::{Blob, send_blob},

@@ -236,7 +236,8 @@ impl Outlet {
 
     fn pushed(&self) {
         if let Some(watch) = &self.sending.watch {
-            watch.sent(self.sending.shared().send.sent());
+            let sent = self.sending.shared().send.sent();
+            watch.sent(sent);
         }
     }
 

@@ -27,7 +27,7 @@ pub struct StreamConfig {
     pub max_chunk: usize,
     /// The receiver acknowledges when the application has used this much since the last ACK; 4 MiB as in the
     /// reference (`streaming_ack_interval`), which however waits for more than that. Never above a quarter of
-    /// [`recv_window`](Self::recv_window).
+    /// [`recv_window`](Self::recv_window). What was used is acknowledged after a second even if it is less.
     pub ack_interval: u64,
     /// A sender that waits for an ACK gives up when none has moved forward for so long; 60 s
     /// (`streaming_ack_progress_timeout`). The clock starts with the wait; the reference starts it with the stream.

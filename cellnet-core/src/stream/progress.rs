@@ -35,12 +35,23 @@ struct State {
     moved: Instant,
     /// The reply that is arriving.
     reply: Option<Key>,
+    telling: Telling,
+}
+
+/// Whether the callback runs. Only one thread calls it at a time, so that nobody sees an older state after a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    Idle,
+    Busy,
+    /// More has moved since it was called.
+    Stale,
 }
 
 impl Watch {
     pub(super) fn new(to_send: u64, on_progress: Option<OnProgress>) -> Self {
         let progress = Progress { to_send, ..Progress::default() };
-        Self { state: Mutex::new(State { progress, moved: Instant::now(), reply: None }), on_progress }
+        let state = State { progress, moved: Instant::now(), reply: None, telling: Telling::Idle };
+        Self { state: Mutex::new(state), on_progress }
     }
 
     pub(super) fn sent(&self, bytes: u64) {
@@ -76,17 +87,27 @@ impl Watch {
         self.state().reply.clone()
     }
 
+    /// To be called with nothing locked: the callback may drop the request that it belongs to.
     fn update(&self, change: impl FnOnce(&mut Progress)) {
         let mut state = self.state();
         state.moved = Instant::now();
         change(&mut state.progress);
-        if let Some(on_progress) = &self.on_progress {
-            // Under the lock, so that nobody sees an older state after a newer one.
-            let told = catch_unwind(AssertUnwindSafe(|| on_progress(state.progress)));
+        let Some(on_progress) = &self.on_progress else { return };
+        if state.telling != Telling::Idle {
+            state.telling = Telling::Stale;
+            return;
+        }
+        while state.telling != Telling::Busy {
+            state.telling = Telling::Busy;
+            let progress = state.progress;
+            drop(state);
+            let told = catch_unwind(AssertUnwindSafe(|| on_progress(progress)));
             if told.is_err() {
                 tracing::error!("a progress callback panicked");
             }
+            state = self.state();
         }
+        state.telling = Telling::Idle;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -38,6 +38,7 @@ pub struct RecvState {
     handed_out: u64,
     consumed: u64,
     acked: u64,
+    acked_at: Instant,
     /// The last chunk that was new, or the moment from which nothing but the sender was waited for.
     moved: Instant,
     failed: bool,
@@ -53,6 +54,10 @@ pub enum Arrival {
     /// It was here before, or the stream has failed already.
     Ignored,
 }
+
+/// What was used is acknowledged after so long even if it is little, so that a slow application, or a slow hop behind a
+/// relay, does not look like one that has stopped.
+const ACK_AFTER: Duration = Duration::from_secs(1);
 
 /// How many chunks a chunk may be ahead of the next expected one. A process of the reference may reorder some 100.
 pub const MAX_AHEAD: u64 = 4096;
@@ -153,6 +158,7 @@ impl RecvState {
             handed_out: 0,
             consumed: 0,
             acked: 0,
+            acked_at: now,
             moved: now,
             failed: false,
         }
@@ -196,18 +202,22 @@ impl RecvState {
 
     /// The application has used `bytes` more of what [`read`](Self::read) gave.
     ///
-    /// Gives the offset of an ACK that is to be sent now. There is none once the last chunk is here: nobody waits for it.
+    /// Gives the offset of an ACK that is to be sent now: after [`StreamConfig::ack_interval`], or a second after the last
+    /// ACK however little was used. There is none once the last chunk is here: nobody waits for it.
     pub fn consumed(&mut self, bytes: u64, now: Instant) -> Option<u64> {
         let bytes = bytes.min(self.handed_out - self.consumed);
         self.consumed += bytes;
         if bytes > 0 && self.is_waiting() {
             self.moved = now;
         }
-        let due = self.consumed - self.acked >= self.config.ack_due();
+        let unknown = self.consumed - self.acked;
+        let late = unknown > 0 && now.saturating_duration_since(self.acked_at) >= ACK_AFTER;
+        let due = late || unknown >= self.config.ack_due();
         if !due || self.last.is_some() || self.failed {
             return None;
         }
         self.acked = self.consumed;
+        self.acked_at = now;
         Some(self.acked)
     }
 
@@ -392,6 +402,26 @@ mod tests {
         assert_eq!(take(&mut state, 4, 1, true), Ok(Arrival::InOrder));
         assert_eq!(state.consumed(u64::MAX, now), None);
         assert_eq!(state.held(), 1);
+    }
+
+    #[test]
+    fn what_was_used_is_acknowledged_a_second_after_the_last_ack() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut state = RecvState::stream(&config(), start);
+        for sequence in 0..4 {
+            take(&mut state, sequence, 13, false).unwrap();
+        }
+        while state.read().is_some() {}
+        assert_eq!(state.consumed(1, at(999)), None);
+        assert_eq!(state.consumed(1, at(1000)), Some(2));
+        assert_eq!(state.consumed(0, at(5000)), None, "nothing new to tell");
+        assert_eq!(state.consumed(1, at(5000)), Some(3));
+        assert_eq!(state.consumed(25, at(5500)), Some(28), "the interval counts as before");
+        assert_eq!(state.consumed(1, at(6499)), None, "the clock starts with every ACK");
+        assert_eq!(state.consumed(0, at(6500)), Some(29));
+        assert_eq!(take(&mut state, 4, 1, true), Ok(Arrival::InOrder));
+        assert_eq!(state.consumed(1, at(60_000)), None);
     }
 
     #[test]

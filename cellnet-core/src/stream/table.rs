@@ -18,6 +18,7 @@ use super::{
     outlet::Sending,
     params::clipped,
     progress::Watch,
+    windows::Windows,
 };
 use crate::{
     cell::{CellConfig, Inner, RequestError},
@@ -39,7 +40,7 @@ pub(crate) struct Streams {
     /// Requests whose progress somebody looks at.
     watches: Mutex<HashMap<Uuid, Arc<Watch>>>,
     /// Windows of incoming streams.
-    pub(super) windows: Arc<Budget>,
+    pub(super) windows: Arc<Windows>,
     /// Blobs as they grow, and until they are dropped.
     pub(super) blobs: Arc<Budget>,
 }
@@ -61,7 +62,7 @@ impl Streams {
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Mutex::default(),
-            windows: Budget::new(config.stream_budget),
+            windows: Windows::new(config.stream_budget, &config.stream),
             blobs: Budget::new(config.blob_budget),
         }
     }
@@ -191,7 +192,8 @@ impl Streams {
     }
 
     pub(super) fn set_watch(&self, request: Uuid, watch: &Arc<Watch>) {
-        self.watches().insert(request, watch.clone());
+        let replaced = self.watches().insert(request, watch.clone());
+        drop(replaced);
     }
 
     pub(super) fn watch(&self, request: Uuid) -> Option<Arc<Watch>> {
@@ -204,7 +206,9 @@ impl Streams {
     }
 
     pub(super) fn end_watch(&self, request: Uuid) {
-        self.watches().remove(&request);
+        // Out of the lock: with it may go a callback, and whatever that holds.
+        let removed = self.watches().remove(&request);
+        drop(removed);
     }
 
     pub(super) fn find_incoming(&self, key: &Key) -> Option<Arc<Incoming>> {

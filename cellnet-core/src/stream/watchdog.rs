@@ -12,8 +12,8 @@ use crate::cell::{Inner, RequestError};
 pub(super) enum Waiting {
     /// A chunk until then, or the application.
     Chunk(Option<Instant>),
-    /// Room for an ACK of so many bytes.
-    Ack(u64),
+    /// Room for an ACK, and a chunk until then.
+    Ack(Option<Instant>),
     /// Room for a handler.
     Handler,
     /// Nothing.
@@ -29,10 +29,9 @@ pub(super) async fn watch_over(inner: Arc<Inner>, incoming: Arc<Incoming>) {
         let deadline = match &waiting {
             Waiting::Over => return,
             // The reader moves the deadline without a word, so this looks again.
-            Waiting::Chunk(deadline) => {
+            Waiting::Chunk(deadline) | Waiting::Ack(deadline) => {
                 Some(deadline.unwrap_or_else(|| Instant::now() + inner.config.stream.idle_patience))
             }
-            Waiting::Ack(_) => None,
             Waiting::Handler => Some(patience(*since.get_or_insert_with(Instant::now))),
         };
         tokio::select! {
@@ -42,7 +41,7 @@ pub(super) async fn watch_over(inner: Arc<Inner>, incoming: Arc<Incoming>) {
                 return incoming.fail(&inner, StreamError::Carrier(RequestError::ShuttingDown));
             }
             () = incoming.wake.notified() => {}
-            () = acknowledge(&inner, &incoming, &waiting), if matches!(waiting, Waiting::Ack(_)) => {}
+            () = incoming.acknowledge_later(&inner), if matches!(waiting, Waiting::Ack(_)) => {}
             () = until(deadline) => {
                 if let Err(error) = incoming.expire() {
                     return incoming.fail(&inner, error.into());
@@ -55,12 +54,6 @@ pub(super) async fn watch_over(inner: Arc<Inner>, incoming: Arc<Incoming>) {
         if matches!(incoming.waiting(), Waiting::Handler) {
             incoming.offer_again(&inner, false);
         }
-    }
-}
-
-async fn acknowledge(inner: &Arc<Inner>, incoming: &Incoming, waiting: &Waiting) {
-    if let Waiting::Ack(offset) = waiting {
-        incoming.acknowledge_later(inner, *offset).await;
     }
 }
 
