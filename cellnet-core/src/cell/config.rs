@@ -31,7 +31,8 @@ pub struct CellConfig {
     pub frame_budget: usize,
     /// Memory for messages on their way out that are not small. 256 MiB.
     pub queue_budget: usize,
-    /// Memory for windows of incoming streams, reserved when a stream begins. 256 MiB.
+    /// Memory for windows of incoming streams, reserved when a stream begins; one neighbour may have half of it. 512 MiB,
+    /// so that a relay can bring 16 streams at once.
     pub stream_budget: usize,
     /// Memory for blobs that are collected for a handler or as a reply, reserved as they grow. 4 GiB.
     pub blob_budget: usize,
@@ -53,7 +54,7 @@ impl Default for CellConfig {
             max_message: 2_144_337_904,
             frame_budget: 1 << 30,
             queue_budget: 256 << 20,
-            stream_budget: 256 << 20,
+            stream_budget: 512 << 20,
             blob_budget: 4 << 30,
             bye: Duration::from_millis(500),
         }
