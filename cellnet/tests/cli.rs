@@ -224,7 +224,8 @@ async fn a_better_source_silences_the_rest_of_a_group_that_a_command_uses_one_of
     let config = Scratch::new(b"root = 'tcp://127.0.0.1:2'\necho = ['task']\n[pipe]\nsend = 3\n");
     let pipe =
         ["pipe", "--mode", "active", "--site", "s", "--token", "t", "--channel", "c", "--timeout", "100ms"];
-    let table: [(&[&str], &[(&str, &str)], i32, &str); 6] = [
+    type Environment<'a> = &'a [(&'a str, &'a str)];
+    let table: [(&[&str], Environment<'_>, i32, &str); 6] = [
         (&["--relay", "r@tcp://127.0.0.1:1", "--send", "1"], &[("CELLNET_ROOT", "x")], 4, "127.0.0.1:1'"),
         (&["--send", "1"], &[("CELLNET_ROOT", ""), ("CELLNET_CP", "c@tcp://127.0.0.1:1")], 4, "127.0.0.1:1'"),
         (&["--root", "tcp://127.0.0.1:1", "--send", "1"], &[("CELLNET_ECHO", "1")], 4, "127.0.0.1:1'"),

@@ -3,10 +3,6 @@
 //! A [`CellPipe`] links two processes through the cells between them; a [`PipeHandler`] adds heartbeats, resends and
 //! the news that the peer is gone. [`TreePolicy`] routes messages through the tree of cells.
 
-pub mod name;
-pub mod place;
-pub mod resolve;
-
 mod activity;
 mod cell_pipe;
 mod handler;
@@ -14,7 +10,10 @@ mod host;
 mod inbox;
 mod memory_pipe;
 mod message;
+mod name;
 mod pipe;
+mod place;
+mod resolve;
 mod topic;
 
 pub use cell_pipe::{CellPipe, CellPipeBuilder};
@@ -22,7 +21,7 @@ pub use handler::{HandlerConfig, HandlerConfigError, PipeEvent, PipeHandler, Sen
 pub use host::{Credentials, PipeHost};
 pub use inbox::InboxLimits;
 pub use memory_pipe::MemoryPipe;
-pub use message::{MessageType, PipeMessage, text};
+pub use message::{MessageType, PipeMessage, text_payload};
 pub use name::{Mode, ModeError, PipeNameError, pipe_fqcn};
 pub use pipe::{
     CELL_PIPE_CLASS, DEFAULT_TIMEOUT, Delivery, OpenError, Pipe, PipeArgs, PipeError, PipeExport, Side,

@@ -74,7 +74,7 @@ impl PipeMessage {
 
     /// A heartbeat, which has an empty text as its content.
     pub fn heartbeat() -> Self {
-        Self::new_request(Topic::HEARTBEAT, text(""))
+        Self::new_request(Topic::HEARTBEAT, text_payload(""))
     }
 
     /// Tells the peer that this side is done.
@@ -182,7 +182,7 @@ pub(crate) enum BadMessage {
 }
 
 /// A text as payload of a message, in the encoding that the reference expects for anything but bytes.
-pub fn text(text: &str) -> Payload {
+pub fn text_payload(text: &str) -> Payload {
     Payload::Fobs(fobs::encode(&fobs::Document::new(fobs::Object::Str(text.into()))))
 }
 

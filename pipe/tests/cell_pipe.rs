@@ -92,7 +92,9 @@ async fn both_sides_send_and_the_acknowledgement_says_it_arrived() {
     let _root = start_root(&net).await;
     let (active, passive) = pair(&net).await;
     for (from, to) in [(&active, &passive), (&passive, &active)] {
-        for data in [Payload::None, Payload::from("abc"), cellnet_pipe::text("a"), vec![7; 3 << 20].into()] {
+        for data in
+            [Payload::None, Payload::from("abc"), cellnet_pipe::text_payload("a"), vec![7; 3 << 20].into()]
+        {
             let ask = PipeMessage::new_request("train".parse().unwrap(), data.clone());
             assert!(from.send(&ask, None).await.unwrap().is_taken());
             let found = to.receive(Some(Duration::ZERO)).await.unwrap().expect("it waits here already");

@@ -60,7 +60,7 @@ pub enum PipeEvent {
     End(PipeMessage),
     /// The peer gave up. Nothing comes after this.
     Abort(PipeMessage),
-    /// The peer was silent for too long, or the pipe broke, in words. Nothing comes after this.
+    /// The peer was silent for too long, the pipe broke, or the application's callback panicked, in words. Nothing comes after this.
     PeerGone(String),
 }
 
@@ -115,7 +115,8 @@ impl PipeHandler {
         Ok(Self { pipe, config, told, shared, task: Mutex::new(None) })
     }
 
-    /// Calls `told` with each message, which then does not come through [`next`](Self::next). It must not block.
+    /// Calls `told` with each message, which then does not come through [`next`](Self::next). It must not block; if it panics, that is told as [`PipeEvent::PeerGone`] and no message is
+    /// taken any more.
     #[must_use]
     pub fn on_message(mut self, told: impl Fn(PipeMessage) + Send + Sync + 'static) -> Self {
         self.told.message = Some(Arc::new(told));
@@ -123,7 +124,8 @@ impl PipeHandler {
     }
 
     /// Calls `told` with END, ABORT and the news that the peer is gone, which then do not come through
-    /// [`next`](Self::next). It must not block.
+    /// [`next`](Self::next). It must not block. Messages that came before and were not taken by `next` yet can be taken
+    /// after that.
     #[must_use]
     pub fn on_status(mut self, told: impl Fn(PipeEvent) + Send + Sync + 'static) -> Self {
         self.told.status = Some(Arc::new(told));
@@ -141,7 +143,7 @@ impl PipeHandler {
     }
 
     /// Ends heartbeats, reading and sends that are under way. The peer is not told, and the pipe stays open. A dropped
-    /// future leaves the task to end by itself.
+    /// future leaves the task to end by itself. Of calls at the same time, only one waits for the end of the task.
     pub async fn stop(&self) {
         self.shared.stop.cancel();
         self.shared.queue.close();
@@ -237,7 +239,8 @@ impl PipeHandler {
         }
     }
 
-    /// Stops reading, sending heartbeats and watching the peer's silence, until [`resume`](Self::resume).
+    /// Stops reading, sending heartbeats and watching the peer's silence, until [`resume`](Self::resume). What was read
+    /// before can still be taken; END and ABORT wait in the pipe like messages. A pipe that is found broken is told.
     pub fn pause(&self) {
         self.shared.paused.send_replace(true);
     }
