@@ -56,7 +56,7 @@ async fn sync(from: &Cell, to: &Cell) {
 
 #[tokio::test(start_paused = true)]
 async fn idle_streams_of_one_neighbour_leave_memory_for_the_others() {
-    let sim = Sim::new();
+    let sim = Sim::new().configured(|config| config.stream_budget = 256 << 20);
     let [server, hog, site] = three(&sim).await;
     let refused = count_refusals(&hog, "streams by 'hog' have 134217728 in all");
     let mut streams = Vec::new();
