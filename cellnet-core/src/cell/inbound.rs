@@ -208,28 +208,20 @@ impl Inner {
         }
         let expected = headers.flag(cn::REPLY_EXPECTED);
         let cost = body.len() + headers.memory();
-        if self.links.stop.is_cancelled() {
-            let text = format!("'{}' is shutting down", self.me());
-            self.refuse(
-                &headers,
-                Some(link),
-                ReturnReason::CannotForward,
-                failure(ReturnCode::SERVICE_UNAVAILABLE, text),
-            );
-            return Ok(());
-        }
-        if !self.intake.has_room(link.id, cost, room) {
+        let unavailable = if self.links.stop.is_cancelled() {
+            Some("is shutting down")
+        } else if !self.intake.has_room(link.id, cost, room) {
             if !expected {
                 return Err((headers, body));
             }
             self.links.counters.overloaded.add(1);
-            let text = format!("'{}' has too many requests waiting", self.me());
-            self.refuse(
-                &headers,
-                Some(link),
-                ReturnReason::CannotForward,
-                failure(ReturnCode::SERVICE_UNAVAILABLE, text),
-            );
+            Some("has too many requests waiting")
+        } else {
+            None
+        };
+        if let Some(why) = unavailable {
+            let failure = failure(ReturnCode::SERVICE_UNAVAILABLE, format!("'{}' {why}", self.me()));
+            self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
             return Ok(());
         }
         let about = About::new(&headers, channel, topic);
