@@ -22,9 +22,12 @@ use cellnet_core::{
 };
 use process::Process;
 use raw::{Raw, request};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 const MIB: u64 = 1 << 20;
+
+/// These tests measure memory and fill both cores, so they go one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A server that echoes on a plain and on a streaming channel, and its address.
 async fn server() -> (Process, String) {
@@ -90,6 +93,7 @@ async fn logs(process: &Process, text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_claims_of_two_gigabytes_cost_nothing_and_are_closed() {
+    let _turn = TURN.lock().await;
     let (server, url) = server().await;
     serves_others("before", &url).await;
     let before = peak(&server);
@@ -114,6 +118,7 @@ async fn a_hundred_claims_of_two_gigabytes_cost_nothing_and_are_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_idle_sockets_keep_nobody_out() {
+    let _turn = TURN.lock().await;
     let (_server, url) = server().await;
     let mut idle = Vec::new();
     for _ in 0..1000 {
@@ -125,6 +130,7 @@ async fn a_thousand_idle_sockets_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blob_of_a_terabyte_is_refused() {
+    let _turn = TURN.lock().await;
     let (server, url) = server().await;
     let mut raw = Raw::connect(&url).await;
     raw.hello("liar").await;
@@ -144,6 +150,7 @@ async fn a_blob_of_a_terabyte_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_heads_are_dropped_and_the_link_lives() {
+    let _turn = TURN.lock().await;
     let (_server, url) = server().await;
     let mut raw = Raw::connect(&url).await;
     raw.hello("raw").await;
@@ -172,6 +179,7 @@ async fn damaged_heads_are_dropped_and_the_link_lives() {
 /// pauses and the peer's own writes stall.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_requests_of_a_peer_that_never_reads_stay_within_the_budget() {
+    let _turn = TURN.lock().await;
     let (server, url) = server().await;
     let mut raw = Raw::connect(&url).await;
     raw.hello("deaf").await;
@@ -194,6 +202,7 @@ async fn a_million_requests_of_a_peer_that_never_reads_stay_within_the_budget() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_tiny_messages_that_nobody_handles_cost_nothing() {
+    let _turn = TURN.lock().await;
     let (server, url) = server().await;
     let mut raw = Raw::connect(&url).await;
     raw.hello("chatty").await;
@@ -212,6 +221,7 @@ async fn a_million_tiny_messages_that_nobody_handles_cost_nothing() {
 /// The peer is made to wait, and only what waited for the whole patience is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_tiny_messages_for_a_handler_that_hangs_are_bounded_and_refused_only_after_the_patience() {
+    let _turn = TURN.lock().await;
     let before = peak_of(std::process::id());
     let patience = Duration::from_secs(2);
     let server = cellnet::builder(Fqcn::server()).listen("tcp://127.0.0.1:0".parse().unwrap());
