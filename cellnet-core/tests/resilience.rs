@@ -8,7 +8,7 @@ use cellnet_core::{
     message::Message,
     stream::IncomingStream,
     testkit::sim::{Sim, blob, echo, fqcn},
-    wire::{FrameKind, Headers, Prefix, hello::Hello},
+    wire::{FrameKind, Headers, Prefix, Value, hello::Hello},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -257,4 +257,27 @@ async fn a_cancelled_cell_ends_whoever_holds_it() {
     assert!(held.request(server.name(), PLAIN, "t", Message::empty()).await.is_err());
     let again = sim.cell("site", &["server"]).await;
     assert_eq!(again.neighbours(), [fqcn("server")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_that_wait_count_as_they_are_in_memory() {
+    for (channel, size) in [(PLAIN, 1), (STREAMED, 1), (STREAMED, 2 << 20)] {
+        let sim = Sim::new().configured(|config| {
+            config.handlers = 1;
+            config.waiting_bytes = 256 * 1024;
+        });
+        let (server, site) = pair(&sim).await;
+        server.handle(channel, "*", |_| std::future::pending::<Result<Message, HandlerError>>());
+        // Some 100 KiB as values, 3 KiB on the wire.
+        let crowd = Value::Array(vec![Value::Nil; 2500]);
+        let mut refused = 0;
+        for _ in 0..8 {
+            let message = blob(size).with_header("x-crowd", crowd.clone());
+            let asked =
+                site.request(server.name(), channel, "t", message).timeout(Duration::from_secs(1)).await;
+            refused += usize::from(asked.is_ok_and(|reply| code(&reply) == "service_unavailable"));
+        }
+        // One runs and two wait.
+        assert_eq!(refused, 5, "{channel} {size}");
+    }
 }

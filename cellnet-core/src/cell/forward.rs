@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{
-    Inner,
-    inner::name,
-    refuse::{ReturnReason, failure},
-};
+use super::{Inner, inner::name, refuse::ReturnReason};
 use crate::{
     fqcn::Fqcn,
     link::{Class, Link, Outgoing, Park, Parked, Refused},
-    message::{ReturnCode, unix_time},
+    message::{Message, ReturnCode, unix_time},
     route,
     wire::{
         Headers, Value,
@@ -35,7 +31,7 @@ impl Inner {
                 headers,
                 Some(from),
                 ReturnReason::CannotForward,
-                failure(ReturnCode::COMM_ERROR, text),
+                Message::failure(ReturnCode::COMM_ERROR, text),
             );
         };
         if self.is_discarded(&headers) {
@@ -54,7 +50,7 @@ impl Inner {
             headers.set(name(cn::PAYLOAD_ENCODING), Value::text("bytes"));
         }
         if let Err(error) = self.check(&hop, &headers, &body) {
-            let failure = failure(error.code(), error.to_string());
+            let failure = Message::failure(error.code(), error.to_string());
             return self.refuse(&headers, Some(from), ReturnReason::CannotForward, failure);
         }
         let message = self.addressed(&hop, headers, body);
@@ -87,7 +83,7 @@ impl Inner {
                 &message.headers,
                 Some(from),
                 ReturnReason::CannotForward,
-                failure(ReturnCode::COMM_ERROR, text),
+                Message::failure(ReturnCode::COMM_ERROR, text),
             );
         };
         let Some(link) = self.links.table.get(hop.as_str()) else {

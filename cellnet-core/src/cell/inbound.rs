@@ -13,7 +13,7 @@ use super::{
     answer::{About, ReplyTo},
     filters::{Passing, Stage},
     intake::Job,
-    refuse::{ReturnReason, failure},
+    refuse::ReturnReason,
     request::Request,
 };
 use crate::{
@@ -61,7 +61,12 @@ impl Inbox for Arc<Inner> {
         let text = format!("'{}' made no progress for {:?}", parked.hop, self.config.link.patience);
         let code =
             if parked.hop == *self.me() { ReturnCode::SERVICE_UNAVAILABLE } else { ReturnCode::COMM_ERROR };
-        self.refuse(&parked.message.headers, Some(link), ReturnReason::CannotForward, failure(code, text));
+        self.refuse(
+            &parked.message.headers,
+            Some(link),
+            ReturnReason::CannotForward,
+            Message::failure(code, text),
+        );
     }
 
     fn hop_progress(&self, hop: &Fqcn) -> Option<Instant> {
@@ -91,7 +96,7 @@ impl Inbox for Arc<Inner> {
             message.headers.text(cn::ORIGIN).is_some_and(|origin| *origin != self.me().as_str())
         };
         for message in unsent.into_iter().filter(transit) {
-            let failure = failure(ReturnCode::COMM_ERROR, error.to_string());
+            let failure = Message::failure(ReturnCode::COMM_ERROR, error.to_string());
             self.refuse(&message.headers, None, ReturnReason::CannotForward, failure);
         }
         let replaced = self.links.table.get(link.peer.as_str()).is_some();
@@ -112,7 +117,7 @@ impl Inner {
     /// Answers a message whose body was too long to be kept: a request gets a reply or a RETURN, a reply becomes one
     /// that says so.
     fn refuse_oversize(self: &Arc<Self>, headers: Headers, link: &Arc<Link>, text: &str) {
-        let failure = failure(ReturnCode::MSG_TOO_BIG, text);
+        let failure = Message::failure(ReturnCode::MSG_TOO_BIG, text);
         let mine = headers.text(cn::DESTINATION).is_some_and(|target| *target == self.me().as_str());
         let reply = headers.text(cn::MSG_TYPE).is_some_and(|kind| *kind == MessageKind::Reply.as_str());
         if !(mine && reply) {
@@ -160,7 +165,7 @@ impl Inner {
                 &headers,
                 Some(link),
                 ReturnReason::CannotForward,
-                failure(ReturnCode::COMM_ERROR, text),
+                Message::failure(ReturnCode::COMM_ERROR, text),
             );
         }
         route::record(&mut headers, self.me(), unix_time());
@@ -220,7 +225,7 @@ impl Inner {
             None
         };
         if let Some(why) = unavailable {
-            let failure = failure(ReturnCode::SERVICE_UNAVAILABLE, format!("'{}' {why}", self.me()));
+            let failure = Message::failure(ReturnCode::SERVICE_UNAVAILABLE, format!("'{}' {why}", self.me()));
             self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
             return Ok(());
         }
@@ -264,7 +269,10 @@ impl Inner {
             (refused, _) => {
                 let answer = refused.unwrap_or_else(|| {
                     tracing::debug!(%channel, %topic, %origin, "no handler");
-                    failure(ReturnCode::PROCESS_EXCEPTION, format!("no handler for '{channel}' '{topic}'"))
+                    Message::failure(
+                        ReturnCode::PROCESS_EXCEPTION,
+                        format!("no handler for '{channel}' '{topic}'"),
+                    )
                 });
                 if matches!(reply_to, ReplyTo::Nobody) {
                     self.links.counters.dropped.add(1);
@@ -347,7 +355,7 @@ impl Inner {
                 &origin,
                 Some(link),
                 ReturnReason::CannotForward,
-                failure(ReturnCode::OK, ""),
+                Message::failure(ReturnCode::OK, ""),
             );
         }
     }
@@ -360,7 +368,7 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) -> Result<(), (Headers, Bytes)> {
-        if !self.intake.has_room(link.id, body.len() + MESSAGE_COST, room) {
+        if !self.intake.has_room(link.id, body.len() + headers.memory(), room) {
             return Err((headers, body));
         }
         match super::bulk::split(&headers, &body) {
@@ -391,5 +399,5 @@ fn request_ids(headers: &Headers) -> Vec<Uuid> {
     }
 }
 
-/// What a message costs in memory besides its body.
+/// What waits with the handler of a byte stream, whose window is counted elsewhere.
 pub(crate) const MESSAGE_COST: usize = 1024;

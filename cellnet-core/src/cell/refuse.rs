@@ -16,7 +16,7 @@ use super::{
 use crate::{
     fqcn::Fqcn,
     link::Link,
-    message::{Message, MessageKind, Payload, ReturnCode},
+    message::{Message, MessageKind, ReturnCode},
     stream::{ChunkHeader, ChunkKind},
     wire::{
         Headers, Value,
@@ -187,11 +187,4 @@ fn original(headers: &Headers) -> Value {
         |key: &Value| key.as_str().is_some_and(|key| key.starts_with("cn__") || key.starts_with("sm__"));
     let kept = headers.iter().filter(|(key, _)| known(key)).map(|(key, value)| (key.clone(), value.clone()));
     Value::Map(kept.collect())
-}
-
-/// A failure that cells report.
-pub(crate) fn failure(code: ReturnCode, text: impl Into<ByteString>) -> Message {
-    let mut message = Message::failure(code, text);
-    message.payload = Payload::None;
-    message
 }

@@ -138,7 +138,7 @@ impl Arrival<'_> {
         match purpose {
             Purpose::Reply(request) => self.complete(*request, body),
             _ => {
-                let cost = body.len() + MESSAGE_COST;
+                let cost = body.len() + self.headers.memory();
                 if !self.inner.intake.has_room(self.link.id, cost, room) {
                     if self.chunk.req_id.is_none() {
                         return Err((self.headers, body));

@@ -22,7 +22,7 @@ use super::{
     windows::Window,
 };
 use crate::{
-    cell::{Handler, Inner, MESSAGE_COST, RequestError},
+    cell::{Handler, Inner, RequestError},
     fqcn::Fqcn,
     link::Link,
     message::ReturnCode,
@@ -287,8 +287,10 @@ impl Incoming {
     fn hand_over(&self, mut arrival: Arrival<'_>, body: Bytes) -> bool {
         // From here on it matters only that the sender is done.
         arrival.chunk.kind = ChunkKind::Final;
-        if arrival.inner.intake.has_room(arrival.link.id, MESSAGE_COST, &self.wake) {
-            arrival.dispatch(body, MESSAGE_COST);
+        // The body counts in the budget of blobs.
+        let cost = arrival.headers.memory();
+        if arrival.inner.intake.has_room(arrival.link.id, cost, &self.wake) {
+            arrival.dispatch(body, cost);
         } else if arrival.chunk.req_id.is_some() {
             arrival.overloaded();
         } else {
