@@ -36,7 +36,8 @@ def main():
     p.add_argument("--payload", choices=common.KINDS, default="bytes")
     p.add_argument("--size", type=int, default=1000)
     p.add_argument("--topic", default="train")
-    p.add_argument("--timeout", type=float, default=30.0)
+    p.add_argument("--timeout", type=float, default=30.0, help="for a message to be taken, each time it is sent")
+    p.add_argument("--answer-timeout", type=float, default=60.0, help="for the answer to a message that was taken")
     p.add_argument("--after", type=int, default=0, help="echo: leave after that many answers, 0 for never")
     p.add_argument("--end", choices=["end", "abort", "none", "vanish"], default="end", help="how to leave")
     p.add_argument("--stay", type=float, default=0.0, help="seconds to stay before leaving")
@@ -129,16 +130,24 @@ class Side:
     def send(self):
         from nvflare.fuel.utils.pipe.pipe import Message
 
-        args = self.args
+        args, answered = self.args, set()
         for number in range(args.count):
             if STOP.is_set() or self.ended:
                 break
             request = Message.new_request(args.topic, common.payload(args.payload, args.size, number))
             began = time.monotonic()
-            reply = self.next(args.timeout) if self.post(request) else None
+            reply = self.answer(answered) if self.post(request) else None
+            answered.add(request.msg_id)
             ended = time.monotonic()
             self.tally.add(self.check(request, reply, number), began, ended)
         return 0 if self.tally.ok == args.count else 1
+
+    def answer(self, answered):
+        """The next answer. The reference takes one that was sent again, because its acknowledgement got lost, for new."""
+        reply = self.next(self.args.answer_timeout)
+        while reply and reply.req_id in answered:
+            reply = self.next(self.args.answer_timeout)
+        return reply
 
     def check(self, request, reply, number):
         if reply is None:
