@@ -14,12 +14,14 @@
 pub mod cell;
 pub mod fobs;
 pub mod fqcn;
+pub mod identity;
 pub mod link;
 pub mod message;
 pub mod route;
 mod spare;
 pub mod stats;
 pub mod stream;
+pub mod tls;
 pub mod transport;
 pub mod url;
 pub mod wire;

@@ -223,6 +223,8 @@ pub struct Counters {
     pub forwarded: Counter,
     /// Messages given up: no way, no room, undecodable, or with nobody to answer to.
     pub dropped: Counter,
+    /// Messages dropped because their link does not speak for their origin.
+    pub foreign_origins: Counter,
     /// Replies that nobody waited for (any more), or from somebody who was not asked.
     pub late_replies: Counter,
     /// Requests refused because too many handlers were running or waiting.

@@ -30,9 +30,10 @@
 //! # fn main() {}
 //! ```
 //!
-//! Features, all on by default: `tcp` is the transport `tcp://`; `cli` is the program `cellnet`.
+//! Features, all on by default but the last: `tcp`, `quic` and `ws` are the transports; `tls` is TLS by rustls with ring,
+//! for `stcp://`, `wss://`, `https://` and `quic://` (which brings it along); `cli` is the program `cellnet`;
+//! `tls-aws-lc-rs` is TLS with aws-lc-rs, which is used where `tls` is not there as well.
 
-#[cfg(not(feature = "tcp"))]
 mod missing;
 
 pub use cellnet_core::{
@@ -41,18 +42,22 @@ pub use cellnet_core::{
         ANY, Answer, Ask, Cell, CellBuilder, CellConfig, CellEvent, Events, Filter, HandlerError, Passing,
         Request, RequestError, RequestId, SHUTDOWN, Stage, StartError,
     },
-    fobs, link,
+    fobs, identity, link,
     message::{Message, MessageKind, Payload, ReturnCode},
-    route, stats, stream, transport, wire,
+    route, stats, stream, tls, transport, wire,
 };
 pub use cellnet_pipe as pipe;
+#[cfg(feature = "quic")]
+pub use cellnet_quic::Quic;
 #[cfg(feature = "tcp")]
 pub use cellnet_tcp::Tcp;
+#[cfg(feature = "ws")]
+pub use cellnet_ws::Ws;
 
 /// Begins to describe a cell that routes by families, parents and the server, as the reference does, and speaks the
 /// transports that are compiled in.
 ///
-/// Without the feature `tcp`, a `tcp://` URL fails with a text that names the feature. A driver of one's own for that
+/// A URL whose transport is not compiled in fails with a text that names the feature. A driver of one's own for such a
 /// scheme starts from [`Cell::builder`] instead, which presets nothing.
 pub fn builder(name: Fqcn) -> CellBuilder {
     drivers(Cell::builder(name).resolver(pipe::TreePolicy))
@@ -69,12 +74,19 @@ pub fn builder(name: Fqcn) -> CellBuilder {
 pub fn drivers(builder: CellBuilder) -> CellBuilder {
     #[cfg(feature = "tcp")]
     let builder = builder.transport(Tcp::new());
-    #[cfg(not(feature = "tcp"))]
-    let builder = builder.transport(missing::Missing::new("tcp", "tcp"));
-    builder
+    #[cfg(feature = "quic")]
+    let builder = builder.transport(Quic::new());
+    #[cfg(feature = "ws")]
+    let builder = builder.transport(Ws::new());
+    missing::all().fold(builder, CellBuilder::transport)
 }
 
 /// The schemes that [`drivers`] has a transport for.
-pub fn schemes() -> &'static [&'static str] {
-    if cfg!(feature = "tcp") { &["tcp"] } else { &[] }
+pub fn schemes() -> impl Iterator<Item = &'static str> {
+    missing::SCHEMES.iter().filter(|(_, _, there)| *there).map(|(scheme, ..)| *scheme)
+}
+
+/// The feature that brings the transport for a scheme, compiled in or not; `None` for schemes that cellnet does not know.
+pub fn feature_for(scheme: &str) -> Option<&'static str> {
+    missing::SCHEMES.iter().find(|(known, ..)| *known == scheme).map(|(_, feature, _)| *feature)
 }

@@ -9,8 +9,11 @@ use super::{
     Cell, CellConfig, Handle, Inner, StartError, events::EventSender, filters::Filters, intake::Intake,
     pending::Pending,
 };
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     fqcn::Fqcn,
+    identity::{CommonNamePolicy, IdentityPolicy},
     link::{Budgets, DialState, Handshakes, Host, Identity, Links, Table, accept_loop, dial_loop},
     route::{NeighboursOnly, Resolver},
     stats::{Budget, Counters, LogLimit},
@@ -27,8 +30,11 @@ pub struct CellBuilder {
     transports: Transports,
     conflict: Option<RegistryError>,
     resolver: Box<dyn Resolver>,
+    identity: Box<dyn IdentityPolicy>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     listen: Vec<CellUrl>,
-    dial: Vec<CellUrl>,
+    dial: Vec<Vec<CellUrl>>,
 }
 
 impl CellBuilder {
@@ -39,6 +45,9 @@ impl CellBuilder {
             transports: Transports::default(),
             conflict: None,
             resolver: Box::new(NeighboursOnly),
+            identity: Box::new(CommonNamePolicy::new()),
+            #[cfg(feature = "tls")]
+            tls: None,
             listen: Vec::new(),
             dial: Vec::new(),
         }
@@ -58,6 +67,19 @@ impl CellBuilder {
         self
     }
 
+    /// Sets who may have which name, where peers show certificates: [`CommonNamePolicy`] if this is not called.
+    pub fn identity(mut self, policy: impl IdentityPolicy) -> Self {
+        self.identity = Box::new(policy);
+        self
+    }
+
+    /// Sets who this cell is and whom it trusts, for URLs that ask for TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Listens there; may be called several times.
     pub fn listen(mut self, url: CellUrl) -> Self {
         self.listen.push(url);
@@ -65,8 +87,18 @@ impl CellBuilder {
     }
 
     /// Keeps a link to whoever listens there: the root of the network, or a parent. May be called several times.
-    pub fn dial(mut self, url: CellUrl) -> Self {
-        self.dial.push(url);
+    pub fn dial(self, url: CellUrl) -> Self {
+        self.dial_any([url])
+    }
+
+    /// Keeps a link to one and the same cell, which can be reached by several URLs: they are tried in this order with a
+    /// head start each, and the first that leads to a link is used until it is lost. An empty list dials nobody. May be
+    /// called several times.
+    pub fn dial_any(mut self, urls: impl IntoIterator<Item = CellUrl>) -> Self {
+        let urls: Vec<_> = urls.into_iter().collect();
+        if !urls.is_empty() {
+            self.dial.push(urls);
+        }
         self
     }
 
@@ -88,7 +120,7 @@ impl CellBuilder {
         if let Some(conflict) = self.conflict {
             return Err(conflict.into());
         }
-        for url in &self.dial {
+        for url in self.dial.iter().flatten() {
             self.transports
                 .driver(url)
                 .map_err(|source| StartError::Dial { url: url.to_string(), source })?;
@@ -100,11 +132,16 @@ impl CellBuilder {
         for url in self.listen {
             let mut bind = Bind::new(url.clone(), budgets.frames.clone());
             bind.silence = config.link.silence;
+            #[cfg(feature = "tls")]
+            bind.tls.clone_from(&self.tls);
             let bound = self.transports.listen(&bind).await;
             listeners.push(bound.map_err(|source| StartError::Listen { url: url.to_string(), source })?);
         }
         let links = Arc::new(Links {
             identity: Identity::new(self.name),
+            policy: self.identity,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
             config: config.link.clone(),
             transports: self.transports,
             table: Table::default(),
@@ -140,8 +177,8 @@ impl CellBuilder {
         for listener in listeners {
             links.tasks.spawn(accept_loop(host.clone(), listener));
         }
-        for (url, state) in self.dial.into_iter().zip(states) {
-            links.tasks.spawn(dial_loop(host.clone(), url, state));
+        for (urls, state) in self.dial.into_iter().zip(states) {
+            links.tasks.spawn(dial_loop(host.clone(), urls, state));
         }
         tracing::info!(name = %inner.me(), listening = ?inner.listening, dialling = ?inner.dialled, "cell started");
         Ok(Cell { handle: Arc::new(Handle { inner }) })

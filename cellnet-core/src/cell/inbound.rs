@@ -136,11 +136,17 @@ impl Inner {
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
         let name = |key: &'static str| headers.text(key).cloned().map(Fqcn::parse);
-        let (Some(Ok(_)), Some(Ok(target))) = (name(cn::ORIGIN), name(cn::DESTINATION)) else {
+        let (Some(Ok(origin)), Some(Ok(target))) = (name(cn::ORIGIN), name(cn::DESTINATION)) else {
             return self.drop_message(link, "origin or destination is missing or no cell name");
         };
         if headers.text(cn::MSG_TYPE).is_none() {
             return self.drop_message(link, "message type is missing");
+        }
+        // One's own message that came back is no fraud but a loop, which is answered below.
+        if !link.speaks_for(&origin, self.me()) && route::guard(&headers, self.me()).is_ok() {
+            self.links.counters.foreign_origins.add(1);
+            let peer = &link.peer;
+            return self.drop_message(link, &format!("'{peer}' does not speak for its origin '{origin}'"));
         }
         let text = |headers: &Headers, key| headers.text(key).cloned().unwrap_or_default();
         let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));

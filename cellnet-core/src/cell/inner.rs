@@ -45,7 +45,7 @@ pub(crate) struct Inner {
     pub(crate) discarded: Discarded,
     pub(crate) events: EventSender,
     pub(crate) listening: Vec<CellUrl>,
-    pub(crate) dialled: Vec<CellUrl>,
+    pub(crate) dialled: Vec<Vec<CellUrl>>,
     pub(crate) dials: Vec<watch::Receiver<DialState>>,
     /// Handlers and streams.
     pub(crate) tasks: TaskTracker,

@@ -131,11 +131,17 @@ impl Cell {
         futures_util::future::select_all(waits).await;
     }
 
-    /// Why there is no link to a dialled URL, for each that has none now: the URL and the last error.
+    /// Why there is no link to a dialled cell, for each that has none now: its first URL and the last error.
     pub fn dial_errors(&self) -> Vec<(CellUrl, String)> {
         let inner = self.inner();
         let states = inner.dialled.iter().zip(&inner.dials);
-        states.filter_map(|(url, state)| Some((url.clone(), state.borrow().error.clone()?))).collect()
+        states.filter_map(|(urls, state)| Some((urls[0].clone(), state.borrow().error.clone()?))).collect()
+    }
+
+    /// The cells that were dialled and have a link now, each with the URL that led to it.
+    pub fn dialled(&self) -> Vec<(Fqcn, CellUrl)> {
+        let states = self.inner().dials.iter().map(|state| state.borrow().clone());
+        states.filter_map(|state| Some((state.peer?, state.url?))).collect()
     }
 
     /// Answers requests on a channel and a topic; [`ANY`] stands for all. Replaces what was registered there.

@@ -78,15 +78,12 @@ async fn open(
     remote: &mut String,
     claimed: &mut Option<Arc<Link>>,
 ) -> Result<(Arc<Link>, Connection, Batch), LinkError> {
-    let deadline = links.config.accept_deadline;
-    let (mut connection, opened) = handshake::within(deadline, async {
-        let mut connection = accepting.await?;
-        remote.clone_from(&connection.info.remote);
-        let opened = handshake::passive(&links.identity, &mut connection, &links.config).await?;
-        Ok((connection, opened))
-    })
-    .await?;
-    let link = Link::new(links, &opened.hello, opened.peer, &connection);
+    let (set_up, deadline) = (links.config.set_up_deadline, links.config.accept_deadline);
+    let accepted = tokio::time::timeout(set_up, accepting).await;
+    let mut connection = accepted.map_err(|_| LinkError::SetUpTimeout(set_up))??;
+    remote.clone_from(&connection.info.remote);
+    let opened = handshake::within(deadline, handshake::passive(links, &mut connection)).await?;
+    let link = Link::new(links, &opened, &connection);
     links.table.claim(&link, links.config.probe).await?;
     *claimed = Some(link.clone());
     if opened.wants_ready {

@@ -18,12 +18,17 @@ pub struct LinkConfig {
     /// How long a message waits for room on its way before it fails. Counts from the last progress of the next hop.
     /// 10 s.
     pub patience: Duration,
+    /// How long a peer that connected may take for what the transport needs before HELLO: TLS, an upgrade. 5 s.
+    pub set_up_deadline: Duration,
     /// How long a peer that connected may take for its HELLO. 5 s.
     pub accept_deadline: Duration,
-    /// How long a peer that we dialled may take for its READY. 30 s.
+    /// How long a peer that we dialled may take to connect, and then for its READY. 30 s each.
     pub dial_deadline: Duration,
     /// How long the holder of a name has to answer when somebody else claims it. 2 s.
     pub probe: Duration,
+    /// When a cell can be reached by several URLs: how long the next waits after the one before. 250 ms, as Happy
+    /// Eyeballs (RFC 8305) advises.
+    pub head_start: Duration,
     /// First pause before dialling again; it doubles with every failure and is jittered. 1 s.
     pub redial_min: Duration,
     /// Longest pause before dialling again. 10 s.
@@ -52,9 +57,11 @@ impl Default for LinkConfig {
             stranger_silence: Duration::from_secs(180),
             stall: Duration::from_secs(30),
             patience: Duration::from_secs(10),
+            set_up_deadline: Duration::from_secs(5),
             accept_deadline: Duration::from_secs(5),
             dial_deadline: Duration::from_secs(30),
             probe: Duration::from_secs(2),
+            head_start: Duration::from_millis(250),
             redial_min: Duration::from_secs(1),
             redial_max: Duration::from_secs(10),
             healthy: Duration::from_secs(10),

@@ -18,12 +18,15 @@ use crate::{
 pub(crate) struct DialState {
     /// Who answers there, while the link lives.
     pub(crate) peer: Option<Fqcn>,
+    /// By which URL it was reached.
+    pub(crate) url: Option<CellUrl>,
     /// Why there is no link.
     pub(crate) error: Option<String>,
 }
 
-/// Keeps a link to whoever listens at `url` until the cell stops.
-pub(crate) async fn dial_loop(host: Host, url: CellUrl, state: watch::Sender<DialState>) {
+/// Keeps a link to the cell that listens at these URLs, of which there is at least one, until the cell stops.
+pub(crate) async fn dial_loop(host: Host, urls: Vec<CellUrl>, state: watch::Sender<DialState>) {
+    let url = urls[0].clone();
     let span = tracing::debug_span!("dial", %url);
     let config = &host.links.config;
     let dialling = async {
@@ -31,7 +34,11 @@ pub(crate) async fn dial_loop(host: Host, url: CellUrl, state: watch::Sender<Dia
         loop {
             match dial(&host, &url).await {
                 Ok((link, connection, early)) => {
-                    state.send_replace(DialState { peer: Some(link.peer.clone()), error: None });
+                    state.send_replace(DialState {
+                        peer: Some(link.peer.clone()),
+                        url: Some(url.clone()),
+                        error: None,
+                    });
                     run(host.clone(), link.clone(), connection, early).await;
                     let reason = chain(&*link.reason());
                     if link.opened.elapsed() >= config.healthy {
@@ -40,13 +47,13 @@ pub(crate) async fn dial_loop(host: Host, url: CellUrl, state: watch::Sender<Dia
                         tracing::warn!(%url, me = %host.links.identity.me, reason,
                             "the link ended soon after it began; another process may use this cell's name");
                     }
-                    state.send_replace(DialState { peer: None, error: Some(reason) });
+                    state.send_replace(DialState { error: Some(reason), ..DialState::default() });
                 }
                 Err(LinkError::ShuttingDown) => return,
                 Err(error) => {
                     let error = chain(&error);
                     tracing::warn!(%url, error, "cannot connect");
-                    state.send_replace(DialState { peer: None, error: Some(error) });
+                    state.send_replace(DialState { error: Some(error), ..DialState::default() });
                 }
             }
             if host.links.stop.is_cancelled() {
@@ -74,9 +81,11 @@ async fn dial(host: &Host, url: &CellUrl) -> Result<(std::sync::Arc<Link>, Conne
     let open = async {
         let mut target = Target::new(url.clone(), links.budgets.frames.clone());
         target.silence = links.config.silence;
+        #[cfg(feature = "tls")]
+        target.tls.clone_from(&links.tls);
         let mut connection = links.transports.connect(&target).await?;
-        let opened = handshake::active(&links.identity, &mut connection, &links.config).await?;
-        let link = Link::new(links, &opened.hello, opened.peer, &connection);
+        let opened = handshake::active(links, &mut connection).await?;
+        let link = Link::new(links, &opened, &connection);
         links.table.claim(&link, links.config.probe).await?;
         Ok((link, connection, opened.early))
     };

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{
-    LinkConfig, LinkError,
+    LinkConfig, LinkError, Links,
     writer::{NIL, bare_frame},
 };
 use crate::{
     fqcn::Fqcn,
-    transport::{Batch, Connection, Frame, Lane},
+    identity::Claim,
+    tls::TlsMode,
+    transport::{Batch, Connection, ConnectionInfo, Frame, Lane},
     wire::{
         FrameKind,
         hello::{Cellnet, Hello},
@@ -51,6 +53,8 @@ impl Identity {
 pub(super) struct Opened {
     pub(super) peer: Fqcn,
     pub(super) hello: Hello,
+    /// Whether this cell dialled.
+    pub(super) dialled: bool,
     /// Whether the peer waits for READY. One that opens with READY itself does not.
     pub(super) wants_ready: bool,
     /// Frames that came along.
@@ -59,39 +63,34 @@ pub(super) struct Opened {
 
 /// Opens a connection that we dialled: HELLO, READY, and with a stranger PING until PONG, because the reference drops
 /// data that comes before its READY took effect.
-pub(super) async fn active(
-    identity: &Identity,
-    connection: &mut Connection,
-    config: &LinkConfig,
-) -> Result<Opened, LinkError> {
+pub(super) async fn active(links: &Links, connection: &mut Connection) -> Result<Opened, LinkError> {
+    let Links { identity, config, .. } = links;
     within(config.dial_deadline, async {
         let lane = &mut connection.control;
         send(lane, bare_frame(FrameKind::Hello, 1, 1, identity.hello())).await?;
         let mut early = Batch::new();
         let hello = expect(lane, &mut early, &[FrameKind::Ready]).await?.1;
         let peer = identity.peer(&hello.name)?;
+        check(links, &peer, &connection.info, true)?;
         accept_large_frames(connection, config);
         if hello.cellnet.is_none() {
             ping_until_heard(&mut connection.control, &mut early).await?;
         }
-        Ok(Opened { peer, hello, wants_ready: false, early })
+        Ok(Opened { peer, hello, dialled: true, wants_ready: false, early })
     })
     .await
 }
 
 /// First half of the handshake on a connection that came to us. The second is [`send_ready`], after the name was
 /// claimed.
-pub(super) async fn passive(
-    identity: &Identity,
-    connection: &mut Connection,
-    config: &LinkConfig,
-) -> Result<Opened, LinkError> {
+pub(super) async fn passive(links: &Links, connection: &mut Connection) -> Result<Opened, LinkError> {
     let mut early = Batch::new();
     let (kind, hello) =
         expect(&mut connection.control, &mut early, &[FrameKind::Hello, FrameKind::Ready]).await?;
-    let peer = identity.peer(&hello.name)?;
-    accept_large_frames(connection, config);
-    Ok(Opened { peer, hello, wants_ready: kind == FrameKind::Hello, early })
+    let peer = links.identity.peer(&hello.name)?;
+    check(links, &peer, &connection.info, false)?;
+    accept_large_frames(connection, &links.config);
+    Ok(Opened { peer, hello, dialled: false, wants_ready: kind == FrameKind::Hello, early })
 }
 
 /// Tells the peer that it may send.
@@ -105,6 +104,22 @@ pub(super) async fn within<T>(
     part: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     tokio::time::timeout(deadline, part).await.unwrap_or(Err(LinkError::HandshakeTimeout(deadline)))
+}
+
+/// Whether the peer's certificate allows its name. Who must show none may have any.
+fn check(links: &Links, name: &Fqcn, info: &ConnectionInfo, dialled: bool) -> Result<(), LinkError> {
+    let shown = match info.tls {
+        TlsMode::Clear => false,
+        TlsMode::Tls => dialled,
+        TlsMode::Mtls => true,
+    };
+    if !shown {
+        return Ok(());
+    }
+    let cn = info.peer_cn.as_deref().unwrap_or_default();
+    let mut claim = Claim::new(name, cn, &links.identity.me, &links.table);
+    claim.dialled = dialled;
+    links.policy.check(&claim).map_err(LinkError::Identity)
 }
 
 /// Frames of other kinds that a peer may send before the one that is due; the reference ignores them too.

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::LinkConfig;
 
+use self::handshake::Opened;
 pub(crate) use self::{
     accept::{Handshakes, accept_loop},
     dial::{DialState, dial_loop},
@@ -43,7 +44,7 @@ use crate::{
     fqcn::Fqcn,
     stats::{Counters, LogLimit},
     transport::{Connection, ConnectionInfo, Frame, TransportError, Transports},
-    wire::hello::{Cellnet, Hello},
+    wire::hello::Cellnet,
 };
 
 /// What a link needs from the cell above it. Nothing here waits.
@@ -65,6 +66,10 @@ pub(crate) trait Inbox: Send + Sync + 'static {
 /// What the links of one cell share.
 pub(crate) struct Links {
     pub(crate) identity: Identity,
+    /// Who may have which name.
+    pub(crate) policy: Box<dyn crate::identity::IdentityPolicy>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::Tls>,
     pub(crate) config: LinkConfig,
     pub(crate) transports: Transports,
     pub(crate) table: Table,
@@ -104,6 +109,8 @@ pub(crate) struct Link {
     /// What the peer told of itself; `None` for a stranger.
     pub(crate) cellnet: Option<Cellnet>,
     pub(crate) info: ConnectionInfo,
+    /// Whether this cell dialled the peer.
+    pub(crate) dialled: bool,
     pub(crate) outbox: Outbox,
     pub(crate) opened: Instant,
     /// Cancelled when the link is to end.
@@ -146,6 +153,12 @@ pub enum LinkError {
     /// A newer connection of the same peer took the place.
     #[error("replaced by a newer connection of the same name")]
     Replaced,
+    /// The transport's own handshake took too long.
+    #[error("no TLS or upgrade within {0:?}")]
+    SetUpTimeout(Duration),
+    /// The peer's certificate does not allow the name it claims.
+    #[error("{0}")]
+    Identity(String),
     /// Another process holds the name and lives.
     #[error("the name '{0}' is taken by another live process")]
     NameTaken(String),
@@ -176,13 +189,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Link {
-    fn new(links: &Links, hello: &Hello, peer: Fqcn, connection: &Connection) -> Arc<Self> {
+    fn new(links: &Links, opened: &Opened, connection: &Connection) -> Arc<Self> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
             id: IDS.fetch_add(1, Relaxed),
-            peer,
-            cellnet: hello.cellnet.clone(),
+            peer: opened.peer.clone(),
+            cellnet: opened.hello.cellnet.clone(),
             info: connection.info.clone(),
+            dialled: opened.dialled,
             outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
             opened: Instant::now(),
             end: links.kill.child_token(),
@@ -190,6 +204,14 @@ impl Link {
             heard: Notify::new(),
             left: OnceLock::new(),
         })
+    }
+
+    /// Whether messages of `origin` may come by this link. Who is above `me`, or was dialled, speaks for everybody but
+    /// `me` and those below; everybody else for itself and those below it.
+    pub(crate) fn speaks_for(&self, origin: &Fqcn, me: &Fqcn) -> bool {
+        let above = self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me);
+        let (top, inside) = if above { (me, false) } else { (&self.peer, true) };
+        (origin == top || top.is_ancestor_of(origin)) == inside
     }
 
     /// Ends the link. The first reason stays.

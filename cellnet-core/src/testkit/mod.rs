@@ -1,4 +1,6 @@
 //! What the tests of drivers, cells and pipes share.
 
 pub mod conformance;
+#[cfg(feature = "tls")]
+pub mod pki;
 pub mod sim;

@@ -12,9 +12,12 @@ use std::{collections::VecDeque, fmt, io, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "tls")]
+use crate::tls::{Tls, TlsError};
 pub use crate::wire::Frame;
 use crate::{
     stats::{Budget, Meter},
+    tls::TlsMode,
     url::{CellUrl, Scheme},
     wire::PrefixError,
 };
@@ -116,6 +119,8 @@ pub struct ConnectionInfo {
     pub local: String,
     /// The peer's address, for people.
     pub remote: String,
+    /// How the connection is protected.
+    pub tls: TlsMode,
     /// The common name of the peer's verified certificate.
     pub peer_cn: Option<String>,
     /// Bytes moved, counted on every read and write of every lane.
@@ -132,6 +137,7 @@ impl ConnectionInfo {
         Self {
             local: local.into(),
             remote: remote.into(),
+            tls: TlsMode::Clear,
             peer_cn: None,
             meter: Arc::default(),
             legacy_max_frame: None,
@@ -151,12 +157,36 @@ pub struct Target {
     /// Memory that frames above [`MAX_FRAME_BEFORE_HELLO`] count against, from their first byte until the last use of
     /// their body is gone.
     pub budget: Arc<Budget>,
+    /// Who this cell is and whom it trusts, if connections may be protected.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl Target {
-    /// A target with the default silence of 30 s.
+    /// A target with the default silence of 30 s and without credentials.
     pub fn new(url: CellUrl, budget: Arc<Budget>) -> Self {
-        Self { url, silence: DEFAULT_SILENCE, budget }
+        Self {
+            url,
+            silence: DEFAULT_SILENCE,
+            budget,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// How the connection is to be protected; `secure`: the scheme says that it must be. See [`TlsMode::of`].
+    pub fn tls_mode(&self, secure: bool) -> Result<TlsMode, TransportError> {
+        #[cfg(feature = "tls")]
+        let configured = self.tls.as_ref().and_then(Tls::mode);
+        #[cfg(not(feature = "tls"))]
+        let configured = None;
+        TlsMode::of(&self.url, secure, configured)
+    }
+
+    /// The credentials, which a mode other than [`TlsMode::Clear`] needs.
+    #[cfg(feature = "tls")]
+    pub fn credentials(&self) -> Result<&Tls, TransportError> {
+        self.tls.as_ref().ok_or_else(|| no_credentials(&self.url))
     }
 }
 
@@ -170,13 +200,42 @@ pub struct Bind {
     pub silence: Duration,
     /// As [`Target::budget`].
     pub budget: Arc<Budget>,
+    /// As [`Target::tls`].
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl Bind {
-    /// An address with the default silence of 30 s.
+    /// An address with the default silence of 30 s and without credentials.
     pub fn new(url: CellUrl, budget: Arc<Budget>) -> Self {
-        Self { url, silence: DEFAULT_SILENCE, budget }
+        Self {
+            url,
+            silence: DEFAULT_SILENCE,
+            budget,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
+
+    /// As [`Target::tls_mode`].
+    pub fn tls_mode(&self, secure: bool) -> Result<TlsMode, TransportError> {
+        #[cfg(feature = "tls")]
+        let configured = self.tls.as_ref().and_then(Tls::mode);
+        #[cfg(not(feature = "tls"))]
+        let configured = None;
+        TlsMode::of(&self.url, secure, configured)
+    }
+
+    /// As [`Target::credentials`].
+    #[cfg(feature = "tls")]
+    pub fn credentials(&self) -> Result<&Tls, TransportError> {
+        self.tls.as_ref().ok_or_else(|| no_credentials(&self.url))
+    }
+}
+
+#[cfg(feature = "tls")]
+fn no_credentials(url: &CellUrl) -> TransportError {
+    TransportError::Url { url: url.to_string(), why: "TLS needs credentials, and none were given".into() }
 }
 
 /// Three heartbeats of 10 s.
@@ -214,6 +273,23 @@ pub enum TransportError {
         /// What is wrong with it.
         why: String,
     },
+    /// Credentials do not fit the URL, or cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("'{url}' cannot be used")]
+    Tls {
+        /// The URL.
+        url: String,
+        /// What is wrong with the credentials.
+        source: TlsError,
+    },
+    /// The peer and this side could not agree on a protected or upgraded connection.
+    #[error("handshake with {peer} failed: {why}")]
+    Refused {
+        /// The peer's address.
+        peer: String,
+        /// What it said, or what was wrong with it.
+        why: String,
+    },
     /// No driver for a scheme.
     #[error("no transport for '{scheme}' in '{url}'; known schemes: {known}")]
     UnknownScheme {
@@ -227,6 +303,12 @@ pub enum TransportError {
 }
 
 impl TransportError {
+    /// Credentials that cannot be used for a URL.
+    #[cfg(feature = "tls")]
+    pub fn tls(url: &CellUrl, source: TlsError) -> Self {
+        Self::Tls { url: url.to_string(), source }
+    }
+
     /// An error of the system with what was tried.
     pub fn io(what: impl Into<String>, source: io::Error) -> Self {
         Self::Io { what: what.into(), source }

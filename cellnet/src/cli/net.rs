@@ -39,11 +39,15 @@ impl Upward {
 /// Reads a URL whose transport is there.
 pub(crate) fn url(text: &str) -> Result<CellUrl, String> {
     let url: CellUrl = text.parse().map_err(|error: cellnet::UrlError| error.to_string())?;
-    let known = cellnet::schemes();
-    if known.contains(&url.scheme().as_str()) {
+    let known: Vec<_> = cellnet::schemes().collect();
+    let scheme = url.scheme().as_str();
+    if known.contains(&scheme) {
         return Ok(url);
     }
-    Err(format!("no transport for the scheme '{}'; use one of: {}", url.scheme(), known.join(", ")))
+    Err(match cellnet::feature_for(scheme) {
+        Some(feature) => format!("'{scheme}' is not compiled in; build cellnet with the feature '{feature}'"),
+        None => format!("no transport for the scheme '{scheme}'; use one of: {}", known.join(", ")),
+    })
 }
 
 /// Waits until there is a way to a target, or at least as many links as there will be in time, which counts since

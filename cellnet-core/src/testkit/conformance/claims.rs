@@ -42,7 +42,7 @@ pub async fn orderly_close_delivers_what_was_written(rig: Rig) {
 
 /// A refused connection is an error that says what was tried.
 pub async fn connect_to_nobody_is_a_typed_error(rig: Rig) {
-    let target = Target::new(rig.nobody.clone(), Budget::new(BUDGET));
+    let target = rig.target(&rig.nobody);
     let error = rig.transport.connect(&target).await.expect_err("nobody is there");
     assert!(matches!(error, TransportError::Io { .. } | TransportError::Timeout(..)), "{error:?}");
     assert!(error.to_string().contains(rig.nobody.host()), "'{error}' does not name the address");
@@ -59,7 +59,7 @@ pub async fn a_bound_url_can_be_used_as_it_is_shown(rig: Rig) {
 
 /// A silent connection neither holds up `accept` nor the connections after it.
 pub async fn accept_does_not_wait_for_the_peer_to_speak(rig: Rig) {
-    let Some(raw) = &rig.raw else { return };
+    let Some(raw) = rig.silent.as_ref().or(rig.raw.as_ref()) else { return };
     let mut listener = rig.listen().await;
     let silent = raw(listener.local_url().clone()).await.expect("a raw connection");
     let unfinished = listener.accept().await.expect("the silent connection");
@@ -89,7 +89,7 @@ async fn moved(from: &mut Connection, to: &mut Connection, body_len: usize) {
 /// A hundred connections, opened at once, each carry their own frames.
 pub async fn many_connections_work_at_once(rig: Rig) {
     let mut listener = rig.listen().await;
-    let target = Target::new(listener.local_url().clone(), Budget::new(BUDGET));
+    let target = rig.target(listener.local_url());
     let dialled = futures_util::future::join_all((0..MANY).map(|i| {
         let target = &target;
         let transport = &rig.transport;

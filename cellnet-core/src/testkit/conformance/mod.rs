@@ -45,6 +45,9 @@ pub struct Rig {
     nobody: CellUrl,
     bind_v6: Option<CellUrl>,
     raw: Option<RawConnect>,
+    silent: Option<RawConnect>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::Tls>,
 }
 
 /// Opens a connection that carries whatever is written to it, for bytes that no driver would send.
@@ -62,7 +65,17 @@ impl Rig {
             nobody: nobody.parse().expect("a URL where nobody listens"),
             bind_v6: None,
             raw: None,
+            silent: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// Lets both sides use these credentials.
+    #[cfg(feature = "tls")]
+    pub fn with_tls(mut self, tls: crate::tls::Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Adds a URL of the other address family. Panics on what is no URL.
@@ -80,18 +93,39 @@ impl Rig {
         self
     }
 
+    /// Adds connections of peers that never say a word, where [`with_raw`](Self::with_raw) opens talkative ones: those of
+    /// TLS and of upgrades.
+    pub fn with_silent<F>(mut self, connect: impl Fn(CellUrl) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<RawWriter>> + Send + 'static,
+    {
+        self.silent = Some(Arc::new(move |url| Box::pin(connect(url))));
+        self
+    }
+
     async fn listen(&self) -> Box<dyn Listener> {
         self.listen_on(&self.bind).await
     }
 
     async fn listen_on(&self, url: &CellUrl) -> Box<dyn Listener> {
-        let bind = Bind::new(url.clone(), Budget::new(BUDGET));
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+        let mut bind = Bind::new(url.clone(), Budget::new(BUDGET));
+        #[cfg(feature = "tls")]
+        bind.tls.clone_from(&self.tls);
         self.transport.listen(&bind).await.expect("the address can be bound")
+    }
+
+    fn target(&self, url: &CellUrl) -> Target {
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+        let mut target = Target::new(url.clone(), Budget::new(BUDGET));
+        #[cfg(feature = "tls")]
+        target.tls.clone_from(&self.tls);
+        target
     }
 
     /// Both ends of a new connection, past HELLO.
     async fn pair(&self, listener: &mut Box<dyn Listener>) -> (Connection, Connection) {
-        let target = Target::new(listener.local_url().clone(), Budget::new(BUDGET));
+        let target = self.target(listener.local_url());
         // Together: a driver may need the peer's answer to connect.
         let accept = async { listener.accept().await.expect("a connection comes").await };
         let (mut here, mut there) =
@@ -104,9 +138,11 @@ impl Rig {
     /// A raw connection and its accepted end before HELLO, if the driver can have one.
     async fn raw_pair(&self) -> Option<(RawWriter, Connection)> {
         let mut listener = self.listen().await;
-        let writer = self.raw.as_ref()?(listener.local_url().clone()).await.expect("a raw connection");
-        let accepted = listener.accept().await.expect("a connection comes").await.expect("it opens");
-        Some((writer, accepted))
+        let writer = self.raw.as_ref()?(listener.local_url().clone());
+        // Together: TLS or an upgrade needs both.
+        let accept = async { listener.accept().await.expect("a connection comes").await };
+        let (writer, accepted) = tokio::join!(writer, accept);
+        Some((writer.expect("a raw connection"), accepted.expect("it opens")))
     }
 }
 
