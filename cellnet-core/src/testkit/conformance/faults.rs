@@ -94,9 +94,7 @@ pub async fn connect_can_be_dropped_at_every_await(rig: Rig) {
         };
         let sent = [frame(polls, 2, 100)];
         let talk = async {
-            let Some(connection) = for_polls(rig.transport.connect(&target), polls).await else {
-                return None;
-            };
+            let connection = for_polls(rig.transport.connect(&target), polls).await?;
             let mut connection = connection.expect("it opens");
             send_all(&mut connection.control.tx, &sent).await;
             Some(connection)
