@@ -1,5 +1,7 @@
 //! What a driver does when callers give up and peers misbehave.
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 use tokio::task::yield_now;
 
 use super::*;
@@ -48,6 +50,115 @@ pub async fn cancelled_flush_loses_nothing(rig: Rig) {
     let (got, ()) = tokio::join!(recv_count(&mut there.control.rx, sent.len()), send);
     assert_same(&got, &sent);
 }
+
+/// A `close` that is dropped while it waits is gone on with by the next: everything arrives, then the orderly end.
+pub async fn cancelled_close_goes_on(rig: Rig) {
+    let mut listener = rig.listen().await;
+    let (mut here, mut there) = rig.pair(&mut listener).await;
+    let sent = [frame(1, 10, MAX_FRAME - 1000)];
+    here.control.tx.feed(&mut sent.iter().cloned().collect());
+    let close = async {
+        let mut cancelled = 0;
+        loop {
+            tokio::select! {
+                biased;
+                closed = here.control.tx.close() => break closed.expect("the lane closes"),
+                () = yield_now() => cancelled += 1,
+            }
+        }
+        assert!(cancelled > 0, "no call was dropped, nothing was shown");
+    };
+    let receive = async {
+        assert_same(&recv_count(&mut there.control.rx, sent.len()).await, &sent);
+        let end = there.control.rx.recv(&mut Batch::new()).await;
+        assert!(matches!(end, Err(TransportError::Closed)), "{end:?}");
+    };
+    tokio::join!(close, receive);
+}
+
+/// Wherever a `connect` is dropped, the listener goes on and the next one opens.
+pub async fn connect_can_be_dropped_at_every_await(rig: Rig) {
+    let mut listener = rig.listen().await;
+    let target = rig.target(listener.local_url());
+    for polls in 0.. {
+        // Those that are dropped fail, or end before they said anything.
+        let accept = async {
+            loop {
+                let accepting = listener.accept().await.expect("the listener goes on");
+                let Ok(mut connection) = accepting.await else { continue };
+                let mut batch = Batch::new();
+                if connection.control.rx.recv(&mut batch).await.is_ok() {
+                    break Vec::from(batch);
+                }
+            }
+        };
+        let sent = [frame(polls, 2, 100)];
+        let talk = async {
+            let connection = for_polls(rig.transport.connect(&target), polls).await?;
+            let mut connection = connection.expect("it opens");
+            send_all(&mut connection.control.tx, &sent).await;
+            Some(connection)
+        };
+        let (mut accept, mut talk) = (pin!(accept), pin!(talk));
+        let got = tokio::select! {
+            biased;
+            got = &mut accept => got,
+            connection = &mut talk => match connection {
+                Some(_connection) => accept.await,
+                None => {
+                    assert!(polls < MOST_POLLS, "it never opens");
+                    continue;
+                }
+            },
+        };
+        return assert_same(&got, &sent);
+    }
+}
+
+/// Wherever the rest of an accepted connection's set-up is dropped, its peer learns that nothing will come of it.
+pub async fn accepting_can_be_dropped_at_every_await(rig: Rig) {
+    let mut listener = rig.listen().await;
+    let target = rig.target(listener.local_url());
+    for polls in 0.. {
+        let dial = async {
+            let mut connection = rig.transport.connect(&target).await?;
+            connection.control.rx.recv(&mut Batch::new()).await
+        };
+        let mut dial = pin!(dial);
+        let accept = async {
+            let accepting = listener.accept().await.expect("a connection comes");
+            for_polls(accepting, polls).await.is_some()
+        };
+        // Dialling goes on meanwhile; it may have ended for good by then.
+        let mut accept = pin!(accept);
+        let (opened, end) = tokio::select! {
+            biased;
+            end = &mut dial => (accept.await, end),
+            opened = &mut accept => (opened, dial.await),
+        };
+        assert!(end.is_err(), "something came of {polls} polls");
+        if opened {
+            break;
+        }
+        assert!(polls < MOST_POLLS, "it never opens");
+    }
+}
+
+/// Polls a future so often at most.
+async fn for_polls<T>(future: impl Future<Output = T>, mut polls: usize) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// More than any set-up takes.
+const MOST_POLLS: usize = 1000;
 
 /// While one peer does not read, its lane waits and others move; it gets everything when it reads again.
 pub async fn a_peer_that_does_not_read_stops_only_its_own_lane(rig: Rig) {

@@ -177,6 +177,9 @@ macro_rules! conformance_suite {
             both_address_families_work
             cancelled_recv_loses_nothing
             cancelled_flush_loses_nothing
+            cancelled_close_goes_on
+            connect_can_be_dropped_at_every_await
+            accepting_can_be_dropped_at_every_await
             a_peer_that_does_not_read_stops_only_its_own_lane
             a_full_bulk_lane_does_not_stop_the_others
             an_abrupt_end_is_noticed
