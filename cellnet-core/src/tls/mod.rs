@@ -20,6 +20,8 @@ mod pem;
 #[cfg(feature = "tls")]
 mod sides;
 #[cfg(feature = "tls")]
+mod trust;
+#[cfg(feature = "tls")]
 mod verify;
 
 pub use mode::TlsMode;
@@ -30,4 +32,5 @@ pub use self::{
     credentials::{CredentialFiles, Reloaded, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
+    trust::is_about_trust,
 };
