@@ -34,7 +34,7 @@ pub(crate) use self::{
 pub use self::{
     ask::Ask,
     builder::{CellBuilder, SHUTDOWN},
-    config::CellConfig,
+    config::{CellConfig, OriginCheck},
     error::{HandlerError, RequestError, StartError},
     events::{CellEvent, Events},
     filters::{Filter, Passing, Stage},
