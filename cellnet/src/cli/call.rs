@@ -97,25 +97,19 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 async fn join(args: &Args, trust: &Trust) -> Result<(Cell, Result<(), Unreached>), Failure> {
     let began = tokio::time::Instant::now();
     let start = async |name| args.upward.dial(trust.give(cellnet::builder(name))).start().await;
-    let cell = start(args.name.clone().unwrap_or_else(random_name)).await?;
+    let cell = start(args.name.clone().unwrap_or_else(|| trust.random_name())).await?;
     let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
         return Ok((cell, reached));
     }
     // A parent passes on what comes from its children only, and now its name is known.
     let neighbours = cell.neighbours();
-    let Some(child) = neighbours.first().and_then(|parent| parent.child(random_name().as_str()).ok()) else {
-        return Ok((cell, reached));
-    };
+    let below = |parent: &Fqcn| format!("{parent}.{}", trust.random_name()).parse().ok();
+    let Some(child) = neighbours.first().and_then(below) else { return Ok((cell, reached)) };
     cell.shutdown(SHUTDOWN).await;
     let cell = start(child).await?;
     let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     Ok((cell, reached))
-}
-
-/// A name that nobody else has.
-pub(crate) fn random_name() -> Fqcn {
-    format!("_cli_{}", uuid::Uuid::new_v4()).parse().expect("a UUID has letters, digits and '-'")
 }
 
 /// How it went: the last reply or the first failure.
@@ -245,12 +239,6 @@ fn ask_on(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_random_name_is_valid_and_new() {
-        assert!(random_name().as_str().starts_with("_cli_"));
-        assert_ne!(random_name(), random_name());
-    }
 
     #[test]
     fn an_answer_that_is_not_ok_fails_with_its_code_and_text() {

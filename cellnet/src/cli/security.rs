@@ -1,6 +1,6 @@
 //! Who a command is towards others, and whom it trusts.
 
-use cellnet::{CellBuilder, CellUrl, tls::TlsMode};
+use cellnet::{CellBuilder, CellUrl, Fqcn, tls::TlsMode};
 
 use super::status::Failure;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -56,6 +56,8 @@ enum Rule {
 pub(crate) struct Trust {
     tls: Option<cellnet::tls::Tls>,
     policy: cellnet::identity::CommonNamePolicy,
+    /// The name on the certificate, if it is shown to anybody who is dialled.
+    cn: Option<String>,
 }
 
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
@@ -81,6 +83,7 @@ impl Security {
             Some(dir) => Some(self.read(dir).map_err(unusable)?),
             None => None,
         };
+        let mut cn = None;
         for (wanted, url) in urls {
             let mode = mode(url, self.tls)?;
             if mode == TlsMode::Clear {
@@ -94,6 +97,9 @@ impl Security {
                 Use::Listen => tls.server(mode, &[]).map(drop),
             };
             fit.map_err(unusable)?;
+            if (wanted, mode) == (Use::Dial, TlsMode::Mtls) {
+                cn = tls.own_name();
+            }
         }
         let mut policy = cellnet::identity::CommonNamePolicy::new().with_admins(&self.admin);
         if self.identity == Rule::Lenient {
@@ -102,7 +108,7 @@ impl Security {
             );
             policy = policy.lenient();
         }
-        Ok(Trust { tls, policy })
+        Ok(Trust { tls, policy, cn })
     }
 
     fn read(&self, dir: &std::path::Path) -> Result<cellnet::tls::Tls, cellnet::tls::TlsError> {
@@ -160,6 +166,16 @@ impl Trust {
         builder
     }
 
+    /// A name that nobody else has, and that the certificate allows where one is shown.
+    pub(crate) fn random_name(&self) -> Fqcn {
+        let name = format!("_cli_{}", uuid::Uuid::new_v4());
+        #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+        if let Some(Ok(name)) = self.cn.as_ref().map(|cn| format!("{cn}.{name}").parse()) {
+            return name;
+        }
+        name.parse().expect("a UUID has letters, digits and '-'")
+    }
+
     /// Reads the credentials again and says how that went. Links stay.
     pub(crate) fn reload(&self) {
         #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -206,6 +222,13 @@ mod tests {
         }
         let failure = load(&security, "stcp://h:1?tls=clear").unwrap_err();
         assert_eq!(failure.status, Status::Usage);
+    }
+
+    #[test]
+    fn a_random_name_is_new() {
+        let trust = load(&Security::default(), "tcp://127.0.0.1:1").unwrap();
+        assert!(trust.random_name().as_str().starts_with("_cli_"));
+        assert_ne!(trust.random_name(), trust.random_name());
     }
 
     #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
