@@ -30,5 +30,5 @@ pub use self::{
     credentials::{CredentialFiles, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
-    trust::is_about_trust,
+    trust::{alert_is_about_trust, is_about_trust},
 };
