@@ -32,5 +32,5 @@ pub use self::{
     credentials::{CredentialFiles, Reloaded, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
-    trust::is_about_trust,
+    trust::{alert_is_about_trust, is_about_trust},
 };

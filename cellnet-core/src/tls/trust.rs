@@ -1,8 +1,17 @@
-//! Whether a handshake failed for want of trust.
+//! Whom a certificate is for, and whether a handshake failed for want of trust.
 
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, Error as TlsFailure};
+
+use super::{Tls, common_name};
+
+impl Tls {
+    /// The common name of the certificate that this side shows where it dials, if there is one.
+    pub fn own_name(&self) -> Option<String> {
+        self.loaded().client.as_ref()?.cert.first().and_then(common_name)
+    }
+}
 
 /// Whether an error, or one of its causes, is that a certificate was refused or missed: by this side, or by the peer as
 /// its alert says.
@@ -20,22 +29,27 @@ pub fn is_about_trust(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn is_refusal(failure: &TlsFailure) -> bool {
-    use AlertDescription as Alert;
     match failure {
         TlsFailure::InvalidCertificate(_) | TlsFailure::NoCertificatesPresented => true,
-        TlsFailure::AlertReceived(alert) => matches!(
-            alert,
-            Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::CertificateRequired
-        ),
+        TlsFailure::AlertReceived(alert) => alert_is_about_trust(u8::from(*alert)),
         _ => false,
     }
+}
+
+/// Whether an alert (RFC 8446, 6) says that a certificate was refused or missed, for transports that see its number only.
+pub fn alert_is_about_trust(alert: u8) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        Alert::from(alert),
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    )
 }
 
 #[cfg(test)]
