@@ -11,6 +11,7 @@ mod lanes;
 mod liveness;
 mod outbox;
 mod park;
+mod race;
 mod reader;
 mod run;
 mod table;
@@ -29,6 +30,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use config::LinkConfig;
+pub use dial::DialError;
 
 use self::handshake::Opened;
 pub(crate) use self::{
@@ -165,6 +167,17 @@ pub enum LinkError {
     /// Too many handshakes at once; the oldest goes.
     #[error("pushed out by newer handshakes, {0} at most may be unfinished")]
     Crowded(usize),
+}
+
+impl LinkError {
+    /// Whether one side does not trust the other: a certificate was refused, or a name that it does not allow.
+    pub fn is_unauthorised(&self) -> bool {
+        match self {
+            Self::Identity(_) => true,
+            Self::Transport(error) => error.is_unauthorised(),
+            _ => false,
+        }
+    }
 }
 
 impl From<TransportError> for LinkError {

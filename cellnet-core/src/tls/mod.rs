@@ -18,6 +18,8 @@ mod error;
 #[cfg(feature = "tls")]
 mod sides;
 #[cfg(feature = "tls")]
+mod trust;
+#[cfg(feature = "tls")]
 mod verify;
 
 pub use mode::TlsMode;
@@ -28,4 +30,5 @@ pub use self::{
     credentials::{CredentialFiles, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
+    trust::is_about_trust,
 };

@@ -69,7 +69,7 @@ pub(crate) async fn reach(
         return Ok(());
     }
     let errors = cell.dial_errors();
-    let told = errors.iter().map(|(url, error)| format!("'{url}' ({error})"));
+    let told = errors.iter().map(ToString::to_string);
     Err(Unreached { told: told.collect::<Vec<_>>().join(" and "), within })
 }
 
