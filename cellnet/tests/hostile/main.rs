@@ -17,6 +17,7 @@ macro_rules! by_scheme {
 
 mod bystander;
 mod identity;
+mod quic;
 mod raw;
 mod tcp;
 mod tls;
