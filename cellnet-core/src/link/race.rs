@@ -15,7 +15,7 @@ use super::{
     handshake::{self, Opened},
 };
 use crate::{
-    transport::{Connection, Target, TransportError},
+    transport::{Batch, Connection, Target, TransportError},
     url::CellUrl,
 };
 
@@ -117,8 +117,10 @@ impl<'a> Turn<'a> {
         let Candidate { at, url, mut connection, span } = candidate;
         let own = span.clone();
         let handshake = async move {
-            let opened = handshake::active(links, &mut connection).await?;
-            Ok(Won { url, connection, opened, span: own })
+            match handshake::active(links, &mut connection).await {
+                Ok(opened) => Ok(Won { url, connection, opened, span: own }),
+                Err(error) => Err(last_words(&mut connection, error).await),
+            }
         };
         Self { at, until: Instant::now() + TURN, handshake: Box::pin(handshake.instrument(span)) }
     }
@@ -129,5 +131,20 @@ impl<'a> Turn<'a> {
             Some(turn) => (turn.at, (&mut turn.handshake).await),
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A peer that refuses a certificate of TLS 1.3 says so and closes. Who was writing at that moment has an error that
+/// says nothing, and the reason waits to be read.
+async fn last_words(connection: &mut Connection, error: LinkError) -> LinkError {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let LinkError::Transport(TransportError::Io { source, .. }) = &error else { return error };
+    if !matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
+        return error;
+    }
+    let mut batch = Batch::new();
+    match timeout(TURN, connection.control.rx.recv(&mut batch)).await {
+        Ok(Err(reason)) if reason.is_unauthorised() => reason.into(),
+        _ => error,
     }
 }

@@ -1,8 +1,17 @@
-//! Whether a handshake failed for want of trust.
+//! Whom a certificate is for, and whether a handshake failed for want of trust.
 
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, Error as TlsFailure};
+
+use super::{Tls, common_name};
+
+impl Tls {
+    /// The common name of the certificate that this side shows where it dials, if there is one.
+    pub fn own_name(&self) -> Option<String> {
+        self.loaded().client.as_ref()?.cert.first().and_then(common_name)
+    }
+}
 
 /// Whether an error, or one of its causes, is that a certificate was refused or missed: by this side, or by the peer as
 /// its alert says.
