@@ -43,12 +43,12 @@ impl Default for Pki {
 impl Pki {
     /// A new authority. Panics if its folder cannot be made.
     pub fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("cellnet-pki-{}", uuid::Uuid::new_v4()));
+        let id = uuid::Uuid::new_v4();
+        let dir = std::env::temp_dir().join(format!("cellnet-pki-{id}"));
         fs::create_dir_all(&dir).expect("the temporary folder takes a folder");
         let mut params = CertificateParams::default();
         // Verifiers look for authorities by their names.
-        let name = format!("test authority {}", uuid::Uuid::new_v4());
-        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::CommonName, format!("test authority {id}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
