@@ -26,6 +26,8 @@ pub struct FramedSender<W> {
     io: W,
     remote: String,
     meter: Arc<Meter>,
+    /// What this lane alone has written.
+    lane: Arc<Meter>,
     /// The bytes of every [`Piece::Copied`]; reused.
     copied: Vec<u8>,
     /// What is still to be written, in order.
@@ -48,6 +50,7 @@ impl<W> FramedSender<W> {
             io,
             remote: info.remote.clone(),
             meter: info.meter.clone(),
+            lane: Arc::default(),
             copied: Vec::new(),
             pieces: VecDeque::new(),
             frames: 0,
@@ -100,6 +103,7 @@ impl<W: AsyncWrite + Unpin> FramedSender<W> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.meter.add_tx(written);
+            self.lane.add_tx(written);
             self.advance(written);
         }
         self.copied.clear();
@@ -152,6 +156,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for FramedSender<W> {
         poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx))
             .await
             .map_err(|error| self.failed("close the connection to", error))
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(self.lane.clone())
     }
 }
 
