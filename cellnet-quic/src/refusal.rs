@@ -2,8 +2,9 @@
 
 use std::{io, net::SocketAddr};
 
-use cellnet_core::transport::TransportError;
+use cellnet_core::{tls, transport::TransportError};
 use quinn::{ConnectionError, ReadExactError, WriteError};
+use rustls::AlertDescription;
 
 /// Why a connection did not open.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ impl Refusal {
             Self::Connection(error @ (ConnectionError::Reset | ConnectionError::LocallyClosed)) => {
                 io(error.into())
             }
+            Self::Connection(error) if is_about_trust(&error) => {
+                TransportError::Untrusted { peer: peer.to_string(), why: error.to_string() }
+            }
             Self::Connection(error) => refused(error.to_string()),
             Self::Connect(error) => refused(error.to_string()),
             Self::Lanes(why) => refused(why),
@@ -42,6 +46,25 @@ impl Refusal {
         })
     }
 }
+
+/// QUIC carries the alerts of TLS as error codes of its own.
+fn is_about_trust(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        _ => return false,
+    };
+    let alert = u64::from(code).checked_sub(CRYPTO_ERROR).and_then(|alert| u8::try_from(alert).ok());
+    // A signature that does not fit: of another authority with the same name, for one.
+    let wrong_signature = |alert| alert == AlertDescription::DecryptError;
+    let alert = alert.map(AlertDescription::from);
+    alert.is_some_and(|alert| {
+        wrong_signature(alert) || tls::is_about_trust(&rustls::Error::AlertReceived(alert))
+    })
+}
+
+/// RFC 9000, section 20.1: alerts are added to this.
+const CRYPTO_ERROR: u64 = 0x100;
 
 impl From<WriteError> for Refusal {
     fn from(error: WriteError) -> Self {
