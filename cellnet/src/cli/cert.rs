@@ -1,8 +1,8 @@
 //! `cellnet cert`: a private authority, and certificates for cells.
 
 mod files;
-mod init;
-mod issue;
+pub(super) mod init;
+pub(super) mod issue;
 mod show;
 
 use clap::Subcommand;

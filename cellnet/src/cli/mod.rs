@@ -17,6 +17,7 @@ mod sources;
 mod status;
 mod stop;
 mod units;
+mod web;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

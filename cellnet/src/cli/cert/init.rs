@@ -1,6 +1,9 @@
 //! `cellnet cert init`: a private authority.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
 use serde_json::json;
@@ -32,26 +35,32 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let (cert, key) = (args.dir.join("rootCA.pem"), args.dir.join("rootCA.key"));
-    files::make_dir(&args.dir)?;
-    if !args.force {
-        files::none_there([&*cert, &*key])?;
-    }
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, &args.name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_validity(&mut params, args.days);
-    let pair = KeyPair::generate().map_err(|error| unmade(&error))?;
-    let made = params.self_signed(&pair).map_err(|error| unmade(&error))?;
-    files::write(&key, &pair.serialize_pem(), Readers::Owner)?;
-    files::write(&cert, &made.pem(), Readers::All)?;
+    let [cert, key] = make(&args.dir, &args.name, args.days, args.force)?;
     if json {
         let object = json!({ "name": args.name, "ca_cert": cert, "ca_key": key, "days": args.days });
         return Ok(show::print_json(&object)?);
     }
     show::print_line(&format!("{}\n{}", cert.display(), key.display()))?;
     Ok(())
+}
+
+/// Makes an authority in a folder; gives its certificate and its key.
+pub(crate) fn make(dir: &Path, name: &str, days: u32, force: bool) -> Result<[PathBuf; 2], Failure> {
+    let paths @ [cert, key] = &["rootCA.pem", "rootCA.key"].map(|name| dir.join(name));
+    files::make_dir(dir)?;
+    if !force {
+        files::none_there(paths.iter().map(PathBuf::as_path))?;
+    }
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut params, days);
+    let pair = KeyPair::generate().map_err(|error| unmade(&error))?;
+    let made = params.self_signed(&pair).map_err(|error| unmade(&error))?;
+    files::write(key, &pair.serialize_pem(), Readers::Owner)?;
+    files::write(cert, &made.pem(), Readers::All)?;
+    Ok(paths.clone())
 }
 
 /// From an hour ago, for clocks that are behind, until so many days from now.

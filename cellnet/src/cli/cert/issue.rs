@@ -1,6 +1,9 @@
 //! `cellnet cert issue`: the credentials of one cell.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
@@ -43,9 +46,33 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let (ca_cert, ca_key) = (args.dir.join("rootCA.pem"), args.dir.join("rootCA.key"));
+    let hosts = if args.hosts.is_empty() { usual_hosts(&args.name) } else { args.hosts.clone() };
+    if args.name == "server" && hosts.iter().all(|host| is_local(host, &args.name)) {
+        eprintln!("cellnet: warning: others reach the server by a name or an address; give it with --host");
+    }
+    let paths = make(&args.dir, &args.name, &hosts, args.days, args.force)?;
+    if json {
+        let dir = args.dir.join(&args.name);
+        let object = json!({ "name": args.name, "dir": dir, "hosts": hosts, "days": args.days });
+        return Ok(show::print_json(&object)?);
+    }
+    for path in &paths {
+        show::print_line(&path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Makes the credentials of a cell, by the authority of a folder and in a folder below it; gives the files.
+pub(crate) fn make(
+    authority_dir: &Path,
+    name: &str,
+    hosts: &[String],
+    days: u32,
+    force: bool,
+) -> Result<Vec<PathBuf>, Failure> {
+    let (ca_cert, ca_key) = (authority_dir.join("rootCA.pem"), authority_dir.join("rootCA.key"));
     if !ca_cert.exists() {
-        let dir = args.dir.display();
+        let dir = authority_dir.display();
         let text = format!("'{dir}' holds no authority; make one with: cellnet cert init --dir {dir}");
         return Err(Failure::new(Status::Config, text));
     }
@@ -59,42 +86,31 @@ pub(crate) fn run(args: Args, json: bool) -> Result<(), Failure> {
     let issuer = Issuer::from_ca_cert_pem(&authority, key);
     let issuer = issuer.map_err(|error| unusable(&ca_cert, error.to_string()))?;
 
-    let hosts = if args.hosts.is_empty() { usual_hosts(&args.name) } else { args.hosts.clone() };
-    if args.name == "server" && hosts.iter().all(|host| is_local(host, &args.name)) {
-        eprintln!("cellnet: warning: others reach the server by a name or an address; give it with --host");
-    }
-    let dir = args.dir.join(&args.name);
+    let dir = authority_dir.join(name);
     let sides = [
-        ("server", ExtendedKeyUsagePurpose::ServerAuth, hosts.clone()),
+        ("server", ExtendedKeyUsagePurpose::ServerAuth, hosts.to_vec()),
         ("client", ExtendedKeyUsagePurpose::ClientAuth, Vec::new()),
     ];
     let names = ["rootCA.pem", "server.crt", "server.key", "client.crt", "client.key"];
     let paths = names.map(|name| dir.join(name));
     files::make_dir(&dir)?;
-    if !args.force {
+    if !force {
         files::none_there(paths.iter().map(PathBuf::as_path))?;
     }
     files::write(&paths[0], &authority, Readers::All)?;
     for (side, usage, hosts) in sides {
         let mut params = CertificateParams::new(hosts).map_err(|error| unmade(&error))?;
-        params.distinguished_name.push(DnType::CommonName, &args.name);
+        params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, args.days);
+        set_validity(&mut params, days);
         let key = KeyPair::generate().map_err(|error| unmade(&error))?;
         let made = params.signed_by(&key, &issuer).map_err(|error| unmade(&error))?;
         files::write(&dir.join(side).with_extension("key"), &key.serialize_pem(), Readers::Owner)?;
         files::write(&dir.join(side).with_extension("crt"), &made.pem(), Readers::All)?;
     }
-    if json {
-        let object = json!({ "name": args.name, "dir": dir, "hosts": hosts, "days": args.days });
-        return Ok(show::print_json(&object)?);
-    }
-    for path in &paths {
-        show::print_line(&path.display().to_string())?;
-    }
-    Ok(())
+    Ok(paths.to_vec())
 }
 
 fn usual_hosts(name: &str) -> Vec<String> {
