@@ -35,12 +35,27 @@ impl Refusal {
             Self::Connection(error @ (ConnectionError::Reset | ConnectionError::LocallyClosed)) => {
                 io(error.into())
             }
+            Self::Connection(error) if is_about_trust(&error) => {
+                TransportError::Untrusted { peer: peer.to_string(), why: error.to_string() }
+            }
             Self::Connection(error) => refused(error.to_string()),
             Self::Connect(error) => refused(error.to_string()),
             Self::Lanes(why) => refused(why),
             Self::Lane(error) | Self::Io(error) => io(error),
         })
     }
+}
+
+/// Whether a certificate is why the connection ended, on either side.
+fn is_about_trust(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        _ => return false,
+    };
+    // Alerts of TLS are error codes from 0x100 to 0x1ff (RFC 9001, 4.8).
+    let alert = u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok());
+    alert.is_some_and(cellnet_core::tls::alert_is_about_trust)
 }
 
 impl From<WriteError> for Refusal {

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use cellnet_core::testkit::pki::Pki;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -222,10 +222,8 @@ async fn of_several_urls_the_first_that_answers_is_used_and_told() {
     let sent = cellnet(&[&pipe[..], &["active", "--send", "2", "--json"]].concat()).await;
     assert_eq!((sent.status, &sent.json()["via"]), (0, &via), "{}", sent.stderr);
 
-    let nobody = cellnet(
-        &[&call[..], &["--root", "tcp://127.0.0.1:1,tcp://127.0.0.1:2", "--timeout", "200ms"]].concat(),
-    );
-    let nobody = nobody.await;
+    let nobody = ["--root", "tcp://127.0.0.1:1,tcp://127.0.0.1:2", "--timeout", "200ms"];
+    let nobody = cellnet(&[&call[..], &nobody].concat()).await;
     assert!(nobody.status == 4 && nobody.stderr.contains("'tcp://127.0.0.1:1' ("), "{}", nobody.stderr);
     assert!(nobody.stderr.contains("'tcp://127.0.0.1:2' ("), "{}", nobody.stderr);
 }
@@ -384,10 +382,15 @@ async fn the_demo_holds() {
     let ended = cellnet(&["demo"]).await;
     assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("server → relay-1 → relay-1.site-2"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("over quic (mtls), stcp (mtls)"), "{}", ended.stdout);
     let file = Scratch::new(b"a small payload");
     let ended = cellnet(&["demo", "--json", "--file", file.path.to_str().unwrap()]).await;
     assert_eq!((ended.status, &ended.json()["error"]), (0, &Value::Null), "{}", ended.stderr);
     assert_eq!(ended.json()["bytes"], 15);
+    let transports = json!({
+        "relay-1": "quic (mtls)", "relay-1.site-1": "wss (mtls)", "relay-1.site-2": "stcp (mtls)"
+    });
+    assert_eq!(ended.json()["transports"], transports);
 }
 
 /// Far more than anything here takes; nothing waits for ever.

@@ -34,14 +34,14 @@ pub(crate) use self::{
 pub use self::{
     ask::Ask,
     builder::{CellBuilder, SHUTDOWN},
-    config::CellConfig,
+    config::{CellConfig, OriginCheck},
     error::{HandlerError, RequestError, StartError},
     events::{CellEvent, Events},
     filters::{Filter, Passing, Stage},
     registry::ANY,
     request::{Answer, Request, RequestId},
 };
-use crate::{fqcn::Fqcn, link::DialError, message::Message, stats::Counters, url::CellUrl};
+use crate::{fqcn::Fqcn, link::DialError, message::Message, stats::Counters, tls::TlsMode, url::CellUrl};
 
 /// A member of the network. Clones are the same cell.
 ///
@@ -140,6 +140,11 @@ impl Cell {
     pub fn dialled(&self) -> Vec<(Fqcn, CellUrl)> {
         let states = self.inner().dials.iter().map(|state| state.borrow().clone());
         states.filter_map(|state| Some((state.peer?, state.url?))).collect()
+    }
+
+    /// How the link to a neighbour is protected; `None` if there is none.
+    pub fn protection(&self, neighbour: &Fqcn) -> Option<TlsMode> {
+        self.inner().links.table.get(neighbour.as_str()).map(|link| link.info.tls)
     }
 
     /// Answers requests on a channel and a topic; [`ANY`] stands for all. Replaces what was registered there.

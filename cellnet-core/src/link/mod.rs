@@ -87,6 +87,15 @@ pub(crate) struct Links {
     pub(crate) noise: LogLimit,
 }
 
+impl Links {
+    fn has_credentials(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
 /// Everything a task of a link works with.
 #[derive(Clone)]
 pub(crate) struct Host {
@@ -219,10 +228,11 @@ impl Link {
         })
     }
 
-    /// Whether messages of `origin` may come by this link. Who is above `me`, or was dialled, speaks for everybody but
-    /// `me` and those below; everybody else for itself and those below it.
+    /// Whether messages of `origin` may come by this link. Who is below `me` speaks for itself and those below it, and so
+    /// does everybody who is not above: who is above, or was dialled, speaks for everybody but `me` and those below.
     pub(crate) fn speaks_for(&self, origin: &Fqcn, me: &Fqcn) -> bool {
-        let above = self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me);
+        let below = me.is_server() || me.is_ancestor_of(&self.peer);
+        let above = !below && (self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me));
         let (top, inside) = if above { (me, false) } else { (&self.peer, true) };
         (origin == top || top.is_ancestor_of(origin)) == inside
     }

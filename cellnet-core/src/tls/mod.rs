@@ -16,6 +16,8 @@ mod credentials;
 #[cfg(feature = "tls")]
 mod error;
 #[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "tls")]
 mod sides;
 #[cfg(feature = "tls")]
 mod trust;
@@ -26,9 +28,9 @@ pub use mode::TlsMode;
 
 #[cfg(feature = "tls")]
 pub use self::{
-    certificate::common_name,
-    credentials::{CredentialFiles, Tls},
+    certificate::{Shown, common_name},
+    credentials::{CredentialFiles, Reloaded, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
-    trust::is_about_trust,
+    trust::{alert_is_about_trust, is_about_trust},
 };

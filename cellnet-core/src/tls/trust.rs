@@ -29,22 +29,27 @@ pub fn is_about_trust(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn is_refusal(failure: &TlsFailure) -> bool {
-    use AlertDescription as Alert;
     match failure {
         TlsFailure::InvalidCertificate(_) | TlsFailure::NoCertificatesPresented => true,
-        TlsFailure::AlertReceived(alert) => matches!(
-            alert,
-            Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::CertificateRequired
-        ),
+        TlsFailure::AlertReceived(alert) => alert_is_about_trust(u8::from(*alert)),
         _ => false,
     }
+}
+
+/// Whether an alert (RFC 8446, 6) says that a certificate was refused or missed, for transports that see its number only.
+pub fn alert_is_about_trust(alert: u8) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        Alert::from(alert),
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    )
 }
 
 #[cfg(test)]
