@@ -15,7 +15,7 @@ use crate::{
 };
 
 by_scheme! {
-    [stcp quic]
+    [stcp wss quic]
     [
         evil_is_not_site_1
         a_client_of_another_authority_is_refused
