@@ -18,7 +18,7 @@ use crate::{
 const MANY: usize = 1000;
 
 by_scheme! {
-    [stcp]
+    [stcp wss]
     [
         idle_sockets_before_tls_keep_nobody_out_and_are_closed
         a_thousand_that_stop_after_their_client_hello_do_not_hold_up_a_handshake
