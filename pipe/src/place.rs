@@ -52,6 +52,15 @@ impl Place {
         self.security
     }
 
+    /// The URL with what was said about security, unless it says so itself.
+    pub(crate) fn secured_url(&self) -> CellUrl {
+        let url = self.url.clone();
+        match self.security {
+            Some(security) if url.param("tls").is_none() => url.with_param("tls", security.as_str()),
+            _ => url,
+        }
+    }
+
     /// Whether the URL is that of the server and the pipe's cell a root of its own; otherwise the URL is the parent's.
     pub fn is_root(&self) -> bool {
         self.fqcn.is_server()
