@@ -1,4 +1,9 @@
-//! Two cells and a question, for benches.
+//! What the benches share: two cells and a question; and one way for frames, by a driver or by a bare library.
+
+pub mod bare;
+pub mod contest;
+pub mod driver;
+pub mod way;
 
 use bytes::Bytes;
 use cellnet_core::{

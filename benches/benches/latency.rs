@@ -1,0 +1,191 @@
+//! A small request between two cells, alone and while streams fill the connection: who waits for whom.
+//!
+//! Each cell has a runtime of its own, as two processes would have. Without `--bench`, a few requests show that it works.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cellnet_benches::PLAIN;
+use cellnet_core::{
+    cell::{Cell, HandlerError},
+    message::Message,
+    stream::IncomingStream,
+    testkit::{
+        pki::Pki,
+        sim::{Tree, echo, fqcn},
+    },
+    tls::TlsMode,
+    wire::Headers,
+};
+use cellnet_quic::Quic;
+use cellnet_tcp::Tcp;
+use cellnet_ws::Ws;
+use hdrhistogram::Histogram;
+use tokio::{
+    runtime::Runtime,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+const SCHEMES: [&str; 3] = ["tcp", "ws", "quic"];
+
+fn main() {
+    let said = |flag| std::env::args().any(|argument| argument == flag);
+    if said("--list") {
+        return;
+    }
+    let (rounds, requests) = if said("--bench") && !said("--test") { (7, 1000) } else { (1, 5) };
+    println!("| transport | bulk | p50 µs | p99 µs | p50 to idle | bulk MB/s | a chunk takes µs |");
+    println!("|---|---|---|---|---|---|---|");
+    let pki = Pki::new();
+    for scheme in SCHEMES {
+        let net = Net::over(scheme, &pki);
+        let mut cases =
+            BULK.map(|bulk| Case { scheme, bulk, times: times(), moved: 0, lasted: Duration::ZERO });
+        // In turn, so that whatever else the machine does meets all of them.
+        for _ in 0..rounds {
+            cases.iter_mut().for_each(|case| net.measure(case, requests));
+        }
+        let idle = cases[0].times.value_at_quantile(0.5);
+        cases.iter().for_each(|case| println!("{}", Row { case, idle }));
+    }
+}
+
+/// Which ways streams run while requests are made: to the server and to the site.
+#[derive(Debug, Clone, Copy)]
+struct Bulk {
+    name: &'static str,
+    up: bool,
+    down: bool,
+}
+
+const BULK: [Bulk; 4] = [
+    Bulk { name: "none", up: false, down: false },
+    Bulk { name: "with the request", up: true, down: false },
+    Bulk { name: "with the reply", up: false, down: true },
+    Bulk { name: "both ways", up: true, down: true },
+];
+
+struct Case {
+    scheme: &'static str,
+    bulk: Bulk,
+    /// In nanoseconds.
+    times: Histogram<u64>,
+    /// Bytes of streams that arrived, and the time it took.
+    moved: u64,
+    lasted: Duration,
+}
+
+fn times() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are possible")
+}
+
+/// A server and a site that dialled it.
+struct Net {
+    far: Runtime,
+    near: Runtime,
+    server: Cell,
+    site: Cell,
+    moved: Arc<AtomicU64>,
+}
+
+impl Net {
+    fn over(scheme: &str, pki: &Pki) -> Self {
+        let runtime = || Runtime::new().expect("a runtime starts");
+        let (far, near) = (runtime(), runtime());
+        let cell = |name: &str| {
+            let builder = Cell::builder(fqcn(name)).transport(Tcp::new()).transport(Ws::new());
+            builder.transport(Quic::new()).resolver(Tree).tls(pki.tls(name, TlsMode::Tls))
+        };
+        let url = format!("{scheme}://127.0.0.1:0").parse().expect("a valid URL");
+        let server = far.block_on(cell("server").listen(url).start()).expect("loopback can be listened on");
+        let url = server.listening()[0].clone();
+        let site = near.block_on(cell("site").dial(url).start()).expect("the driver is known");
+        let connected = near.block_on(async { timeout(Duration::from_secs(10), site.connected()).await });
+        connected.expect("the server is there");
+        server.handle(PLAIN, "*", echo);
+        let moved = Arc::new(AtomicU64::new(0));
+        for cell in [&server, &site] {
+            let moved = moved.clone();
+            cell.handle_stream(BULK_CHANNEL, "*", move |stream| swallow(stream, moved.clone()));
+        }
+        Self { far, near, server, site, moved }
+    }
+
+    fn measure(&self, case: &mut Case, requests: usize) {
+        let up = case.bulk.up.then(|| self.near.spawn(fill(self.site.clone(), self.server.clone())));
+        let down = case.bulk.down.then(|| self.far.spawn(fill(self.server.clone(), self.site.clone())));
+        let streams: Vec<JoinHandle<()>> = [up, down].into_iter().flatten().collect();
+        self.near.block_on(async {
+            if !streams.is_empty() {
+                sleep(WARM_UP).await;
+            }
+            let (moved, began) = (self.moved.load(Relaxed), Instant::now());
+            for _ in 0..requests {
+                let asked = Instant::now();
+                let question = Message::new(Bytes::from_static(&[7; 64]));
+                let reply = self.site.request(self.server.name(), PLAIN, "t", question).await;
+                assert!(reply.expect("the server answers").is_ok());
+                case.times.saturating_record(asked.elapsed().as_nanos() as u64);
+            }
+            case.moved += self.moved.load(Relaxed) - moved;
+            case.lasted += began.elapsed();
+        });
+        for stream in streams {
+            stream.abort();
+            // It was stopped, which is an error to those who wait for its end.
+            let _ = self.near.block_on(stream);
+        }
+        self.near.block_on(sleep(WARM_UP));
+    }
+}
+
+const BULK_CHANNEL: &str = "bulk";
+
+/// Streams reach their pace, or their end, within this.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Streams for ever.
+async fn fill(from: Cell, to: Cell) {
+    let chunk = Bytes::from(vec![7; CHUNK]);
+    let stream = from.open_stream(to.name(), BULK_CHANNEL, "t", Headers::default(), None);
+    let mut stream = stream.expect("there is a link");
+    while stream.write(chunk.clone()).await.is_ok() {}
+}
+
+/// A full chunk.
+const CHUNK: usize = 1 << 20;
+
+async fn swallow(mut stream: IncomingStream, moved: Arc<AtomicU64>) -> Result<(), HandlerError> {
+    while let Ok(Some(chunk)) = stream.chunk().await {
+        moved.fetch_add(chunk.len() as u64, Relaxed);
+    }
+    Ok(())
+}
+
+struct Row<'c> {
+    case: &'c Case,
+    /// Nanoseconds.
+    idle: u64,
+}
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { scheme, bulk, times, moved, lasted } = self.case;
+        let (p50, p99) = (times.value_at_quantile(0.5), times.value_at_quantile(0.99));
+        let rate = *moved as f64 / lasted.as_secs_f64();
+        write!(f, "| {scheme} | {} | {} | {} ", bulk.name, p50 / 1000, p99 / 1000)?;
+        write!(f, "| {:.1} ", p50 as f64 / self.idle as f64)?;
+        if *moved == 0 {
+            return write!(f, "| - | - |");
+        }
+        write!(f, "| {:.0} | {:.0} |", rate / 1e6, CHUNK as f64 / rate * 1e6)
+    }
+}
