@@ -123,8 +123,8 @@ pub(crate) async fn refusals(cell: &Cell, count: u64) {
 pub(crate) async fn dial_error(cell: &Cell) -> String {
     in_time("an error", async {
         loop {
-            if let Some((_, why)) = cell.dial_errors().pop() {
-                return why;
+            if let Some(error) = cell.dial_errors().pop() {
+                return error.to_string();
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
