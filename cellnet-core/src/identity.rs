@@ -10,7 +10,7 @@ use crate::{fqcn::Fqcn, route::Neighbours};
 pub struct Claim<'a> {
     /// The name that is claimed.
     pub name: &'a Fqcn,
-    /// The common name of the certificate, which its authority vouches for.
+    /// The common name of the certificate, which its authority vouches for; empty if it has none, or several.
     pub cn: &'a str,
     /// This cell.
     pub me: &'a Fqcn,
@@ -115,7 +115,10 @@ impl IdentityPolicy for CommonNamePolicy {
         if self.allows(claim) {
             return Ok(());
         }
-        let text = format!("a certificate for '{}' does not allow the name '{}'", claim.cn, claim.name);
+        let text = match claim.cn {
+            "" => format!("a certificate without a common name does not allow the name '{}'", claim.name),
+            cn => format!("a certificate for '{cn}' does not allow the name '{}'", claim.name),
+        };
         if self.lenient {
             tracing::warn!("{text}; allowed all the same, because the rule is lenient");
             return Ok(());

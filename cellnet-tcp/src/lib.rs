@@ -187,7 +187,7 @@ async fn accepted(
 /// A TLS handshake that failed.
 #[cfg(feature = "tls")]
 fn refused(peer: &str, error: &std::io::Error) -> TransportError {
-    TransportError::Refused { peer: peer.into(), why: format!("TLS: {error}") }
+    TransportError::handshake(peer, error)
 }
 
 #[cfg(not(feature = "tls"))]

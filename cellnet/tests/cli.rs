@@ -2,7 +2,8 @@
 
 use std::{ffi::OsStr, fs, path::PathBuf, process::Stdio, time::Duration};
 
-use serde_json::Value;
+use cellnet_core::testkit::pki::Pki;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -195,6 +196,114 @@ async fn a_relay_joins_sites_and_pipes_to_the_server() {
 }
 
 #[tokio::test]
+async fn of_several_urls_the_first_that_answers_is_used_and_told() {
+    let server = echo_server().await;
+    let both = format!("tcp://127.0.0.1:1,{}", server.url());
+    let via = Value::Array(vec![server.url().into()]);
+    let site =
+        ["serve", "--name", "site-1", "--root", &both, "--listen", "tcp://127.0.0.1:0", "--echo", "task"];
+    let site = Serving::start(&site).await;
+    assert_eq!((&site.ready["via"], &server.ready["via"]), (&via, &Value::Null));
+    let call = ["call", "server", "task", "t", "hi", "--json"];
+    let repeated = ["--root", "tcp://127.0.0.1:1", "--root", &server.url()];
+    for (target, root) in [("server", &["--root", &both][..]), ("site-1", &repeated)] {
+        let ended = cellnet(&[&["call", target], &call[2..], root].concat()).await;
+        assert_eq!((ended.status, &ended.json()["via"]), (0, &via), "{}", ended.stderr);
+    }
+    let config = Scratch::new(format!("root = ['tcp://127.0.0.1:1', '{}']", server.url()).as_bytes());
+    let ended = cellnet(&[&call[..], &["--config", config.path.to_str().unwrap()]].concat()).await;
+    assert_eq!(ended.json()["via"], via, "{}", ended.stderr);
+
+    let at = format!("site-1@tcp://127.0.0.1:1,{}", site.url());
+    let pipe = ["pipe", "--site", "site-1", "--token", "j", "--channel", "c", "--cp", &at, "--mode"];
+    let echo = Serving::start(&[&pipe[..], &["passive", "--echo"]].concat()).await;
+    let via = Value::Array(vec![site.url().into()]);
+    assert_eq!(echo.ready["via"], via);
+    let sent = cellnet(&[&pipe[..], &["active", "--send", "2", "--json"]].concat()).await;
+    assert_eq!((sent.status, &sent.json()["via"]), (0, &via), "{}", sent.stderr);
+
+    let nobody = ["--root", "tcp://127.0.0.1:1,tcp://127.0.0.1:2", "--timeout", "200ms"];
+    let nobody = cellnet(&[&call[..], &nobody].concat()).await;
+    assert!(nobody.status == 4 && nobody.stderr.contains("'tcp://127.0.0.1:1' ("), "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("'tcp://127.0.0.1:2' ("), "{}", nobody.stderr);
+}
+
+#[tokio::test]
+async fn credentials_decide_who_is_served_and_failures_have_their_status() {
+    let pki = Pki::new();
+    let kit = |cn: &str| pki.kit(cn).to_str().unwrap().to_owned();
+    let server =
+        ["serve", "--name", "server", "--listen", "stcp://127.0.0.1:0", "--echo", "task", "--credentials"];
+    let server = Serving::start(&[&server[..], &[&kit("server.example")]].concat()).await;
+    let url = server.url();
+    let call = ["call", "server", "task", "t", "hi", "--json", "--timeout", "3s", "--root", &url];
+    let own = kit("site-1");
+    let ended = cellnet(&[&call[..], &["--credentials", &own]].concat()).await;
+    assert_eq!((ended.status, &ended.json()["payload"]), (0, &"hi".into()), "{}", ended.stderr);
+    assert!(ended.json()["name"].as_str().unwrap().starts_with("site-1._cli_"), "{}", ended.stdout);
+    let others = Pki::new();
+    let other = others.kit("site-1");
+    let keyless = pki.kit("site-1");
+    fs::remove_file(keyless.join("client.key")).unwrap();
+    let table: [(&[&str], i32, &str); 7] = [
+        (&[], 2, "--credentials DIR"),
+        (&["--credentials", &own, "--tls", "clear"], 2, "never in the clear"),
+        (&["--credentials", "no/such"], 3, "'no/such/rootCA.pem'"),
+        (&["--credentials", keyless.to_str().unwrap()], 3, "client.key"),
+        (&["--credentials", other.to_str().unwrap()], 5, "UnknownIssuer"),
+        (&["--credentials", &own, "--server-name", "elsewhere"], 5, "not valid for name"),
+        (&["--credentials", &own, "--tls", "tls"], 5, "ertificate"),
+    ];
+    for (flags, status, named) in table {
+        let ended = cellnet(&[&call[..], flags].concat()).await;
+        assert_eq!(ended.status, status, "{flags:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{flags:?}: {}", ended.stderr);
+    }
+    for flags in [&["--server-name", "server.example"][..], &["--any-server-name"]] {
+        let ended = cellnet(&[&call[..], &["--credentials", &own], flags].concat()).await;
+        assert_eq!(ended.status, 0, "{flags:?}: {}", ended.stderr);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_loads_the_credentials_again_and_drops_no_link() {
+    let pki = Pki::new();
+    let (kit, own) = (pki.kit("server"), pki.kit("site-1"));
+    let (kit_dir, own_dir) = (kit.to_str().unwrap(), own.to_str().unwrap());
+    let server = ["serve", "--name", "server", "--listen", "stcp://127.0.0.1:0", "--echo", "task"];
+    let mut child = command(&[&server[..], &["--credentials", kit_dir]].concat()).spawn().unwrap();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    let server = Serving::of(child).await;
+    let site =
+        ["serve", "--name", "site-1", "--echo", "task", "--root", &server.url(), "--credentials", own_dir];
+    let site = Serving::start(&site).await;
+    let mut logged = async |text: &str| loop {
+        let line = timeout(DEADLINE, logs.next_line()).await.unwrap().unwrap().expect("a log");
+        assert!(!line.contains("is gone"), "{line}");
+        if line.contains(text) {
+            return;
+        }
+    };
+    logged("site-1 connected").await;
+    send_signal(&server.child, "HUP").await;
+    logged("have not changed").await;
+    let other = pki.kit("server");
+    for file in ["server.crt", "server.key"] {
+        fs::copy(other.join(file), kit.join(file)).unwrap();
+    }
+    send_signal(&server.child, "HUP").await;
+    logged("loaded again").await;
+    fs::write(kit.join("server.key"), "no key").unwrap();
+    send_signal(&server.child, "HUP").await;
+    logged("the old ones stay").await;
+    let call = ["call", "site-1", "task", "t", "hi", "--root", &server.url(), "--credentials", own_dir];
+    let ended = cellnet(&call).await;
+    assert_eq!((ended.status, ended.stdout.as_str()), (0, "hi"), "{}", ended.stderr);
+    assert_eq!(site.stop("TERM").await, Some(0));
+}
+
+#[tokio::test]
 async fn flags_beat_the_environment_which_beats_the_file_which_beats_the_default() {
     let server = echo_server().await;
     let config = Scratch::new(format!("name = 'from-file'\nroot = '{}'\n", server.url()).as_bytes());
@@ -273,10 +382,15 @@ async fn the_demo_holds() {
     let ended = cellnet(&["demo"]).await;
     assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("server → relay-1 → relay-1.site-2"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("over quic (mtls), stcp (mtls)"), "{}", ended.stdout);
     let file = Scratch::new(b"a small payload");
     let ended = cellnet(&["demo", "--json", "--file", file.path.to_str().unwrap()]).await;
     assert_eq!((ended.status, &ended.json()["error"]), (0, &Value::Null), "{}", ended.stderr);
     assert_eq!(ended.json()["bytes"], 15);
+    let transports = json!({
+        "relay-1": "quic (mtls)", "relay-1.site-1": "wss (mtls)", "relay-1.site-2": "stcp (mtls)"
+    });
+    assert_eq!(ended.json()["transports"], transports);
 }
 
 /// Far more than anything here takes; nothing waits for ever.
@@ -339,7 +453,10 @@ struct Serving {
 
 impl Serving {
     async fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::of(command(args).stderr(Stdio::inherit()).spawn().unwrap()).await
+    }
+
+    async fn of(mut child: Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("READY");
         let ready = line.strip_prefix("READY ").unwrap_or_else(|| panic!("not READY: {line}"));
@@ -358,10 +475,14 @@ impl Serving {
 
 /// Sends a signal to a process; gives its exit status.
 async fn signal(mut child: Child, name: &str) -> Option<i32> {
+    send_signal(&child, name).await;
+    timeout(DEADLINE, child.wait()).await.unwrap().unwrap().code()
+}
+
+async fn send_signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
     let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
     assert!(sent.success());
-    timeout(DEADLINE, child.wait()).await.unwrap().unwrap().code()
 }
 
 async fn echo_server() -> Serving {

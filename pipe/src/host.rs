@@ -231,7 +231,8 @@ impl Shared {
 }
 
 async fn start(settings: &Settings, describe: &Describe) -> Result<Shared, StartError> {
-    let plain = Cell::builder(settings.me.clone()).resolver(TreePolicy).dial(settings.place.url().clone());
+    let urls = settings.place.urls().iter().cloned();
+    let plain = Cell::builder(settings.me.clone()).resolver(TreePolicy).dial_any(urls);
     let cell = describe(plain).start().await?;
     let activity = Arc::new(Activity::new());
     show_credentials(&cell, settings);

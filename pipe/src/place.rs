@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use cellnet_core::{CellUrl, Fqcn, FqcnError, UrlError};
 
-/// A cell that a pipe attaches to, and where that cell listens: `FQCN@URL`.
+/// A cell that a pipe attaches to, and where that cell listens: `FQCN@URL`, or `FQCN@URL,URL,…` if there are several ways
+/// to it, which are tried in this order with a head start each.
 ///
 /// ```
 /// # use cellnet_pipe::Place;
@@ -16,19 +17,26 @@ use cellnet_core::{CellUrl, Fqcn, FqcnError, UrlError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     fqcn: Fqcn,
-    url: CellUrl,
+    /// At least one.
+    urls: Vec<CellUrl>,
     security: Option<ConnectionSecurity>,
 }
 
 impl Place {
     /// The cell `fqcn`, which listens on `url`.
     pub fn new(fqcn: Fqcn, url: CellUrl) -> Self {
-        Self { fqcn, url, security: None }
+        Self { fqcn, urls: vec![url], security: None }
     }
 
     /// The server, which listens on `url`.
     pub fn root(url: CellUrl) -> Self {
         Self::new(Fqcn::server(), url)
+    }
+
+    /// Adds another URL of the same cell, to be tried after those before.
+    pub fn or(mut self, url: CellUrl) -> Self {
+        self.urls.push(url);
+        self
     }
 
     /// Says how the connection to this cell is secured; without it the scheme of the URL decides.
@@ -42,9 +50,14 @@ impl Place {
         &self.fqcn
     }
 
-    /// Where the cell listens.
+    /// Where the cell listens: the first of its URLs, and the one that is told to others.
     pub fn url(&self) -> &CellUrl {
-        &self.url
+        &self.urls[0]
+    }
+
+    /// Every URL of the cell, of which there is at least one, in the order in which they are tried.
+    pub fn urls(&self) -> &[CellUrl] {
+        &self.urls
     }
 
     /// How the connection is secured, if that was said.
@@ -62,14 +75,17 @@ impl FromStr for Place {
     type Err = PlaceError;
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
-        let (fqcn, url) = text.split_once('@').ok_or_else(|| PlaceError::Form(text.into()))?;
-        Ok(Self::new(fqcn.parse()?, url.parse()?))
+        let (fqcn, urls) = text.split_once('@').ok_or_else(|| PlaceError::Form(text.into()))?;
+        // Even nothing splits into one part, which is no URL.
+        let urls = urls.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Self { fqcn: fqcn.parse()?, urls, security: None })
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.fqcn, self.url)
+        write!(f, "{}@{}", self.fqcn, self.url())?;
+        self.urls[1..].iter().try_for_each(|url| write!(f, ",{url}"))
     }
 }
 
@@ -162,7 +178,9 @@ impl ConnectionProperties {
         }
         let wanted: Option<CellUrl> = root_url.parse().ok();
         let mut places = self.relay.iter().chain([&self.cp, &self.root]);
-        places.find(|place| Some(&place.url) == wanted.as_ref()).ok_or_else(|| UnknownUrl(root_url.into()))
+        places
+            .find(|place| wanted.as_ref().is_some_and(|url| place.urls.contains(url)))
+            .ok_or_else(|| UnknownUrl(root_url.into()))
     }
 }
 
@@ -220,10 +238,10 @@ mod tests {
 
     #[test]
     fn places_print_as_they_were_written() {
-        for text in ["server@tcp://127.0.0.1:1", "relay-1.site-1@http://h:2/f3"] {
+        for text in ["server@tcp://127.0.0.1:1", "relay-1.site-1@http://h:2/f3", "r@quic://h:1,tcp://h:2"] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
-        for text in ["tcp://127.0.0.1:1", "a b@tcp://h:1", "site-1@h:1", ""] {
+        for text in ["tcp://127.0.0.1:1", "a b@tcp://h:1", "site-1@h:1", "site-1@tcp://h:1,", ""] {
             assert!(text.parse::<Place>().is_err(), "{text:?}");
         }
     }

@@ -38,6 +38,22 @@ pub struct CellConfig {
     pub blob_budget: usize,
     /// How long neighbours have to answer a bye. 500 ms.
     pub bye: Duration,
+    /// What happens to messages whose link does not speak for their origin. They are dropped.
+    pub origins: OriginCheck,
+}
+
+/// What happens to messages whose link does not speak for their origin. All are counted in
+/// [`Counters::foreign_origins`](crate::stats::Counters::foreign_origins) and logged.
+///
+/// A neighbour below speaks for itself and for names below its own. One above, or one that this cell dialled, speaks for
+/// everybody but this cell and names below its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OriginCheck {
+    /// They are dropped.
+    #[default]
+    Enforce,
+    /// They pass, as in the reference. For networks whose names do not follow their links.
+    Warn,
 }
 
 impl Default for CellConfig {
@@ -57,6 +73,7 @@ impl Default for CellConfig {
             stream_budget: 512 << 20,
             blob_budget: 4 << 30,
             bye: Duration::from_millis(500),
+            origins: OriginCheck::Enforce,
         }
     }
 }

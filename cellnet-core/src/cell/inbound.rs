@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    CellEvent, Handler, Inner, RequestError,
+    CellEvent, Handler, Inner, OriginCheck, RequestError,
     answer::{About, ReplyTo},
     filters::{Passing, Stage},
     intake::Job,
@@ -40,6 +40,9 @@ impl Inbox for Arc<Inner> {
         };
         if truncated {
             self.links.counters.oversize.add(1);
+            if !self.vouched(link, &headers) {
+                return;
+            }
             let text = format!("the frame of {length} bytes exceeds the limit of '{}'", self.me());
             return self.refuse_oversize(headers, link, &text);
         }
@@ -77,7 +80,7 @@ impl Inbox for Arc<Inner> {
     }
 
     fn link_up(&self, link: &Arc<Link>) {
-        tracing::info!(me = %self.me(), peer = %link.peer, remote = %link.info.remote, cellnet = link.cellnet.is_some(), "connected");
+        tracing::info!(me = %self.me(), peer = %link.peer, remote = %link.info.remote, tls = %link.info.tls, cn = link.info.peer_cn, cellnet = link.cellnet.is_some(), "connected");
         self.events.send(CellEvent::Connected {
             peer: link.peer.clone(),
             remote: link.info.remote.as_str().into(),
@@ -114,6 +117,35 @@ impl Inner {
         }
     }
 
+    /// Whether the link speaks for the origin of a message. If not, all that is to be done with it has been done.
+    fn vouched(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) -> bool {
+        let origin = headers.text(cn::ORIGIN).cloned().and_then(|origin| Fqcn::parse(origin).ok());
+        let Some(origin) = origin else {
+            self.drop_message(link, "origin is missing or no cell name");
+            return false;
+        };
+        if link.speaks_for(&origin, self.me()) {
+            return true;
+        }
+        // One's own message that came back is no fraud but a loop, and whoever waits is told.
+        if origin == *self.me() && route::guard(headers, self.me()) == Err(route::RouteError::Loop) {
+            let text = format!("cannot forward: {}", route::RouteError::Loop);
+            let failure = Message::failure(ReturnCode::COMM_ERROR, text);
+            self.refuse(headers, Some(link), ReturnReason::CannotForward, failure);
+            return false;
+        }
+        self.links.counters.foreign_origins.add(1);
+        let why = format!("'{}' does not speak for its origin '{origin}'", link.peer);
+        if self.config.origins == OriginCheck::Warn {
+            if self.links.noise.allows() {
+                tracing::warn!(peer = %link.peer, why, "message let through, because origins are not enforced");
+            }
+            return true;
+        }
+        self.drop_message(link, &why);
+        false
+    }
+
     /// Answers a message whose body was too long to be kept: a request gets a reply or a RETURN, a reply becomes one
     /// that says so.
     fn refuse_oversize(self: &Arc<Self>, headers: Headers, link: &Arc<Link>, text: &str) {
@@ -135,18 +167,14 @@ impl Inner {
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
-        let name = |key: &'static str| headers.text(key).cloned().map(Fqcn::parse);
-        let (Some(Ok(origin)), Some(Ok(target))) = (name(cn::ORIGIN), name(cn::DESTINATION)) else {
-            return self.drop_message(link, "origin or destination is missing or no cell name");
+        let Some(Ok(target)) = headers.text(cn::DESTINATION).cloned().map(Fqcn::parse) else {
+            return self.drop_message(link, "destination is missing or no cell name");
         };
         if headers.text(cn::MSG_TYPE).is_none() {
             return self.drop_message(link, "message type is missing");
         }
-        // One's own message that came back is no fraud but a loop, which is answered below.
-        if !link.speaks_for(&origin, self.me()) && route::guard(&headers, self.me()).is_ok() {
-            self.links.counters.foreign_origins.add(1);
-            let peer = &link.peer;
-            return self.drop_message(link, &format!("'{peer}' does not speak for its origin '{origin}'"));
+        if !self.vouched(link, &headers) {
+            return;
         }
         let text = |headers: &Headers, key| headers.text(key).cloned().unwrap_or_default();
         let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));

@@ -34,14 +34,14 @@ pub(crate) use self::{
 pub use self::{
     ask::Ask,
     builder::{CellBuilder, SHUTDOWN},
-    config::CellConfig,
+    config::{CellConfig, OriginCheck},
     error::{HandlerError, RequestError, StartError},
     events::{CellEvent, Events},
     filters::{Filter, Passing, Stage},
     registry::ANY,
     request::{Answer, Request, RequestId},
 };
-use crate::{fqcn::Fqcn, message::Message, stats::Counters, url::CellUrl};
+use crate::{fqcn::Fqcn, link::DialError, message::Message, stats::Counters, tls::TlsMode, url::CellUrl};
 
 /// A member of the network. Clones are the same cell.
 ///
@@ -107,7 +107,7 @@ impl Cell {
         self.inner().next_hop(target).map(|link| link.peer.clone())
     }
 
-    /// Waits until every dialled URL has led to a link at least at this moment. Returns at once for a cell that dials
+    /// Waits until every dialled cell has a link at least at this moment, by one of its URLs. Returns at once for a cell that dials
     /// nobody. Cancel safe.
     pub async fn connected(&self) {
         for dial in &self.inner().dials {
@@ -117,7 +117,7 @@ impl Cell {
         }
     }
 
-    /// Waits until one dialled URL has led to a link. Returns at once for a cell that dials nobody. Cancel safe.
+    /// Waits until one dialled cell has a link. Returns at once for a cell that dials nobody. Cancel safe.
     pub async fn connected_any(&self) {
         let dials = self.inner().dials.clone();
         if dials.is_empty() {
@@ -131,17 +131,20 @@ impl Cell {
         futures_util::future::select_all(waits).await;
     }
 
-    /// Why there is no link to a dialled cell, for each that has none now: its first URL and the last error.
-    pub fn dial_errors(&self) -> Vec<(CellUrl, String)> {
-        let inner = self.inner();
-        let states = inner.dialled.iter().zip(&inner.dials);
-        states.filter_map(|(urls, state)| Some((urls[0].clone(), state.borrow().error.clone()?))).collect()
+    /// Why there is no link to a dialled cell, for each that has none now: what became of its URLs in the last round.
+    pub fn dial_errors(&self) -> Vec<DialError> {
+        self.inner().dials.iter().filter_map(|state| state.borrow().error.clone()).collect()
     }
 
     /// The cells that were dialled and have a link now, each with the URL that led to it.
     pub fn dialled(&self) -> Vec<(Fqcn, CellUrl)> {
         let states = self.inner().dials.iter().map(|state| state.borrow().clone());
         states.filter_map(|state| Some((state.peer?, state.url?))).collect()
+    }
+
+    /// How the link to a neighbour is protected; `None` if there is none.
+    pub fn protection(&self, neighbour: &Fqcn) -> Option<TlsMode> {
+        self.inner().links.table.get(neighbour.as_str()).map(|link| link.info.tls)
     }
 
     /// Answers requests on a channel and a topic; [`ANY`] stands for all. Replaces what was registered there.

@@ -106,18 +106,25 @@ pub(super) async fn within<T>(
     tokio::time::timeout(deadline, part).await.unwrap_or(Err(LinkError::HandshakeTimeout(deadline)))
 }
 
-/// Whether the peer's certificate allows its name. Who must show none may have any.
+/// Whether the peer may have its name: by its certificate, if the mode has it show one. Who connects without one may have
+/// any name, except that a cell with credentials takes nobody unproven for a cell above, whose word counts for others.
 fn check(links: &Links, name: &Fqcn, info: &ConnectionInfo, dialled: bool) -> Result<(), LinkError> {
+    let me = &links.identity.me;
     let shown = match info.tls {
         TlsMode::Clear => false,
         TlsMode::Tls => dialled,
         TlsMode::Mtls => true,
     };
     if !shown {
+        let above = name.is_server() || name.is_ancestor_of(me);
+        if above && !dialled && links.has_credentials() {
+            let text = format!("'{name}' is above this cell, and it showed no certificate");
+            return Err(LinkError::Identity(text));
+        }
         return Ok(());
     }
     let cn = info.peer_cn.as_deref().unwrap_or_default();
-    let mut claim = Claim::new(name, cn, &links.identity.me, &links.table);
+    let mut claim = Claim::new(name, cn, me, &links.table);
     claim.dialled = dialled;
     links.policy.check(&claim).map_err(LinkError::Identity)
 }

@@ -11,6 +11,7 @@ mod lanes;
 mod liveness;
 mod outbox;
 mod park;
+mod race;
 mod reader;
 mod run;
 mod table;
@@ -29,6 +30,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use config::LinkConfig;
+pub use dial::DialError;
 
 use self::handshake::Opened;
 pub(crate) use self::{
@@ -83,6 +85,15 @@ pub(crate) struct Links {
     pub(crate) counters: Arc<Counters>,
     /// For what peers can cause as often as they like.
     pub(crate) noise: LogLimit,
+}
+
+impl Links {
+    fn has_credentials(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
 }
 
 /// Everything a task of a link works with.
@@ -167,6 +178,17 @@ pub enum LinkError {
     Crowded(usize),
 }
 
+impl LinkError {
+    /// Whether one side does not trust the other: a certificate was refused, or a name that it does not allow.
+    pub fn is_unauthorised(&self) -> bool {
+        match self {
+            Self::Identity(_) => true,
+            Self::Transport(error) => error.is_unauthorised(),
+            _ => false,
+        }
+    }
+}
+
 impl From<TransportError> for LinkError {
     fn from(error: TransportError) -> Self {
         match error {
@@ -206,10 +228,11 @@ impl Link {
         })
     }
 
-    /// Whether messages of `origin` may come by this link. Who is above `me`, or was dialled, speaks for everybody but
-    /// `me` and those below; everybody else for itself and those below it.
+    /// Whether messages of `origin` may come by this link. Who is below `me` speaks for itself and those below it, and so
+    /// does everybody who is not above: who is above, or was dialled, speaks for everybody but `me` and those below.
     pub(crate) fn speaks_for(&self, origin: &Fqcn, me: &Fqcn) -> bool {
-        let above = self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me);
+        let below = me.is_server() || me.is_ancestor_of(&self.peer);
+        let above = !below && (self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me));
         let (top, inside) = if above { (me, false) } else { (&self.peer, true) };
         (origin == top || top.is_ancestor_of(origin)) == inside
     }

@@ -10,6 +10,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
+pub use rcgen;
+
 use crate::tls::{CredentialFiles, Tls, TlsMode};
 
 /// An authority. Clones are the same.
@@ -41,10 +43,12 @@ impl Default for Pki {
 impl Pki {
     /// A new authority. Panics if its folder cannot be made.
     pub fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("cellnet-pki-{}", uuid::Uuid::new_v4()));
+        let id = uuid::Uuid::new_v4();
+        let dir = std::env::temp_dir().join(format!("cellnet-pki-{id}"));
         fs::create_dir_all(&dir).expect("the temporary folder takes a folder");
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        // Verifiers look for authorities by their names.
+        params.distinguished_name.push(DnType::CommonName, format!("test authority {id}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
@@ -54,19 +58,31 @@ impl Pki {
 
     /// A folder with credentials for the common name, valid for the names and addresses of loopback.
     pub fn kit(&self, cn: &str) -> PathBuf {
-        self.kit_for(cn, &["localhost", "127.0.0.1", "::1"])
+        self.kit_for(cn, LOOPBACK)
     }
 
     /// The same for listeners at these hosts.
     pub fn kit_for(&self, cn: &str, hosts: &[&str]) -> PathBuf {
-        self.write(cn, self.params(cn, hosts))
+        self.write(cn, &self.params(cn, hosts))
+    }
+
+    /// The credentials of [`kit`](Self::kit) with certificates that are changed before they are signed.
+    pub fn kit_with(&self, cn: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
+        let mut params = self.params(cn, LOOPBACK);
+        change(&mut params);
+        self.write(cn, &params)
+    }
+
+    /// Puts new certificates and keys of this authority into a folder that has some.
+    pub fn renew(&self, dir: &Path, cn: &str) {
+        self.fill(dir, &self.params(cn, LOOPBACK));
     }
 
     /// Credentials that ran out in 2001.
     pub fn expired_kit(&self, cn: &str) -> PathBuf {
-        let mut params = self.params(cn, &["localhost", "127.0.0.1", "::1"]);
-        (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
-        self.write(cn, params)
+        self.kit_with(cn, |params| {
+            (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
+        })
     }
 
     /// The credentials of [`kit`](Self::kit), loaded.
@@ -87,9 +103,14 @@ impl Pki {
         params
     }
 
-    fn write(&self, cn: &str, params: CertificateParams) -> PathBuf {
+    fn write(&self, cn: &str, params: &CertificateParams) -> PathBuf {
         let dir = self.shared.dir.join(uuid::Uuid::new_v4().to_string()).join(cn);
         fs::create_dir_all(&dir).expect("a folder");
+        self.fill(&dir, params);
+        dir
+    }
+
+    fn fill(&self, dir: &Path, params: &CertificateParams) {
         fs::write(dir.join("rootCA.pem"), &self.shared.pem).expect("a file");
         for side in ["server", "client"] {
             let key = KeyPair::generate().expect("a key");
@@ -100,6 +121,8 @@ impl Pki {
             #[cfg(unix)]
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
         }
-        dir
     }
 }
+
+/// The names and addresses of loopback.
+const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];

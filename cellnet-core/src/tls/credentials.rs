@@ -3,18 +3,13 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, Mutex, PoisonError, RwLock, TryLockError},
+    time::SystemTime,
 };
 
-use rustls::{
-    RootCertStore,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
 
-use super::{TlsClient, TlsError, TlsMode, TlsServer, verify::ServerCheck};
+use super::{Shown, TlsClient, TlsError, TlsMode, TlsServer, pem, verify::ServerCheck};
 
 /// Where the credentials are. The names are those of the reference's start-up kits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +43,7 @@ impl CredentialFiles {
         }
     }
 
-    fn all(&self) -> [&PathBuf; 6] {
+    fn all(&self) -> [&PathBuf; FILES] {
         [
             &self.ca_cert,
             &self.custom_ca_cert,
@@ -58,12 +53,61 @@ impl CredentialFiles {
             &self.client_key,
         ]
     }
+
+    fn stamps(&self) -> Stamps {
+        self.all().map(|path| Stamp::of(path))
+    }
+
+    fn read(&self) -> Result<Contents, TlsError> {
+        let mut contents = Contents::default();
+        for (content, path) in contents.iter_mut().zip(self.all()) {
+            *content = pem::read_if_there(path)?;
+        }
+        Ok(contents)
+    }
+}
+
+/// Places of files in [`CredentialFiles::all`].
+const SERVER_CERT: usize = 2;
+const CLIENT_CERT: usize = 4;
+const FILES: usize = 6;
+
+/// What is in each file that is there.
+type Contents = [Option<Vec<u8>>; FILES];
+
+/// How each file looks from outside.
+type Stamps = [Option<Stamp>; FILES];
+
+/// Differs for a file that was written or replaced, also by one of the same age and length.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl Stamp {
+    /// `None` for a file that is not there.
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+        Some(Self {
+            modified: data.modified().ok(),
+            len: data.len(),
+            #[cfg(unix)]
+            inode: (data.dev(), data.ino(), data.ctime(), data.ctime_nsec()),
+        })
+    }
 }
 
 /// Credentials that are loaded, and how they are to be used. Clones are the same.
 ///
-/// Files that change are loaded again when the next handshake begins, at most once a second; connections that are open
-/// stay. New files that cannot be used are named in the log and leave the old ones in place.
+/// Before each handshake the files are looked at, and loaded again if one has changed; connections that are open stay.
+/// Files that cannot be used, or that were there and are gone, are named in the log and leave all the old ones in place:
+/// half of a change never counts. Looking is a few system calls on the thread of the handshake, so the files belong on a
+/// local disk.
 #[derive(Clone)]
 pub struct Tls {
     shared: Arc<Shared>,
@@ -75,26 +119,27 @@ struct Shared {
     files: CredentialFiles,
     provider: Arc<CryptoProvider>,
     loaded: RwLock<Arc<Loaded>>,
-    /// When the files were last looked at.
-    looked: Mutex<Instant>,
+    /// Held by whoever looks at the files. The others go by what is loaded.
+    looked: Mutex<Looked>,
+}
+
+/// What the last look at the files found.
+struct Looked {
+    stamps: Stamps,
+    /// Why they could not be used, which is logged once.
+    complaint: Option<String>,
 }
 
 /// What the files held.
 pub(super) struct Loaded {
-    /// Differs for every load.
+    /// Grows with every load.
     pub(super) generation: u64,
     pub(super) roots: Arc<RootCertStore>,
     pub(super) custom_roots: Option<Arc<RootCertStore>>,
     pub(super) server: Option<Arc<CertifiedKey>>,
     pub(super) client: Option<Arc<CertifiedKey>>,
-    stamps: Stamps,
+    contents: Contents,
 }
-
-/// When each file changed last and how long it is, if it is there.
-type Stamps = [Option<(SystemTime, u64)>; 6];
-
-/// Files are looked at this often at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Tls {
     /// Loads credentials, for the cryptography that is compiled in: ring if it is there, else aws-lc-rs.
@@ -104,13 +149,12 @@ impl Tls {
 
     /// Loads credentials, for this cryptography.
     pub fn with_provider(files: CredentialFiles, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let loaded = Loaded::read(&files, &provider, 1)?;
-        let shared = Shared {
-            files,
-            provider,
-            loaded: RwLock::new(Arc::new(loaded)),
-            looked: Mutex::new(Instant::now()),
-        };
+        // Before the files are read: a change meanwhile is seen the next time.
+        let looked = Looked { stamps: files.stamps(), complaint: None };
+        let loaded = Loaded::new(&files, files.read()?, &provider, 1)?;
+        loaded.note_flaws(&files);
+        let shared =
+            Shared { files, provider, loaded: RwLock::new(Arc::new(loaded)), looked: Mutex::new(looked) };
         Ok(Self { shared: Arc::new(shared), mode: None, check: ServerCheck::Host })
     }
 
@@ -156,33 +200,87 @@ impl Tls {
         TlsServer::new(self, mode, protocols)
     }
 
-    /// Loads the files again if they have changed since. Says whether they had; an error leaves everything as it is.
-    pub fn reload(&self) -> Result<bool, TlsError> {
-        *self.shared.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let before = self.loaded();
-        if stamps(&self.shared.files) == before.stamps {
-            return Ok(false);
-        }
-        let loaded = Loaded::read(&self.shared.files, &self.shared.provider, before.generation + 1)?;
-        *self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
-        Ok(true)
+    /// The certificate that this cell shows to listeners, if there is one.
+    pub fn client_certificate(&self) -> Option<Shown> {
+        self.loaded().client.as_deref().and_then(shown)
     }
 
-    /// [`reload`](Self::reload), now and then.
+    /// The certificate that this cell shows to those who connect, if there is one.
+    pub fn server_certificate(&self) -> Option<Shown> {
+        self.loaded().server.as_deref().and_then(shown)
+    }
+
+    /// Reads the files again, for example when the operator says so by a signal. Says what is new; an error leaves
+    /// everything as it is.
+    pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let mut looked = self.shared.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.stamps = self.shared.files.stamps();
+        looked.complaint = None;
+        self.read_again()
+    }
+
+    /// [`reload`](Self::reload) if a file looks different from the last time, and nobody else is at it.
     pub(super) fn refresh(&self) {
-        let looked = *self.shared.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.elapsed() < LOOK_AGAIN {
+        let mut looked = match self.shared.looked.try_lock() {
+            Ok(looked) => looked,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let stamps = self.shared.files.stamps();
+        if stamps == looked.stamps {
             return;
         }
-        let ca = self.shared.files.ca_cert.display();
-        match self.reload() {
-            Ok(true) => tracing::info!(%ca, "credentials loaded again"),
-            Ok(false) => {}
+        match self.read_again() {
+            Ok(reloaded) => {
+                *looked = Looked { stamps, complaint: None };
+                tracing::info!("credentials: {reloaded}");
+            }
             Err(error) => {
+                // The system's refusal may be over the next time, with no change of the files.
+                if !matches!(error, TlsError::Read { .. }) {
+                    looked.stamps = stamps;
+                }
                 let error = crate::link::chain(&error);
-                tracing::warn!(%ca, error, "changed credentials cannot be used, the old ones stay");
+                if looked.complaint.as_ref() != Some(&error) {
+                    tracing::warn!(error, "changed credentials cannot be used, the old ones stay");
+                    looked.complaint = Some(error);
+                }
             }
         }
+    }
+
+    /// To be called by whoever holds `looked`.
+    fn read_again(&self) -> Result<Reloaded, TlsError> {
+        let Shared { files, provider, loaded, .. } = &*self.shared;
+        let before = self.loaded();
+        let contents = files.read()?;
+        let changed: Vec<PathBuf> = std::iter::zip(files.all(), std::iter::zip(&contents, &before.contents))
+            .filter(|(_, (now, then))| now != then)
+            .map(|(path, _)| path.clone())
+            .collect();
+        let after = if changed.is_empty() {
+            before
+        } else {
+            let after = Loaded::new(files, contents, provider, before.generation + 1)?;
+            let lost = |path: &Path, had: bool, has: bool| match had && !has {
+                true => Err(TlsError::Gone { path: path.into() }),
+                false => Ok(()),
+            };
+            for (at, (cert, key), had, has) in [
+                (SERVER_CERT, (&files.server_cert, &files.server_key), &before.server, &after.server),
+                (CLIENT_CERT, (&files.client_cert, &files.client_key), &before.client, &after.client),
+            ] {
+                let path = if after.contents[at].is_none() { cert } else { key };
+                lost(path, had.is_some(), has.is_some())?;
+            }
+            after.note_flaws(files);
+            let after = Arc::new(after);
+            *loaded.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
+            after
+        };
+        let (server, client) =
+            (after.server.as_deref().and_then(shown), after.client.as_deref().and_then(shown));
+        Ok(Reloaded { changed, server, client })
     }
 
     pub(super) fn loaded(&self) -> Arc<Loaded> {
@@ -208,87 +306,80 @@ fn default_provider() -> Result<Arc<CryptoProvider>, TlsError> {
     Err(TlsError::NoProvider)
 }
 
-impl Loaded {
-    fn read(files: &CredentialFiles, provider: &CryptoProvider, generation: u64) -> Result<Self, TlsError> {
-        // Before the files: a change while they are read is seen the next time.
-        let stamps = stamps(files);
-        let roots = roots(&files.ca_cert, &read(&files.ca_cert)?)?;
-        let custom_roots = match read_if_there(&files.custom_ca_cert)? {
-            Some(pem) => Some(self::roots(&files.custom_ca_cert, &pem)?),
-            None => None,
-        };
-        let server = certified(&files.server_cert, &files.server_key, provider)?;
-        let client = certified(&files.client_cert, &files.client_key, provider)?;
-        Ok(Self { generation, roots, custom_roots, server, client, stamps })
-    }
+/// What [`Tls::reload`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// The files that are new, different or gone. If there is none, nothing has happened.
+    pub changed: Vec<PathBuf>,
+    /// What this cell now shows to those who connect.
+    pub server: Option<Shown>,
+    /// What this cell now shows to listeners.
+    pub client: Option<Shown>,
 }
 
-fn stamps(files: &CredentialFiles) -> Stamps {
-    files.all().map(|path| {
-        let data = fs::metadata(path).ok()?;
-        Some((data.modified().ok()?, data.len()))
-    })
-}
-
-fn roots(path: &Path, pem: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, pem)? {
-        roots.add(certificate).map_err(|error| unusable(path, error))?;
-    }
-    Ok(Arc::new(roots))
-}
-
-/// A certificate and its key, if both files are there.
-fn certified(
-    cert: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
-    let (Some(chain), Some(pem)) = (read_if_there(cert)?, read_if_there(key)?) else { return Ok(None) };
-    warn_if_readable(key);
-    let chain = certificates(cert, &chain)?;
-    let key_der = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unusable(key, error))?;
-    let signer = provider.key_provider.load_private_key(key_der).map_err(|error| unusable(key, error))?;
-    let certified = CertifiedKey::new(chain, signer);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(Some(Arc::new(certified)))
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changed.is_empty() {
+            return f.write_str("nothing has changed");
         }
-        Err(_) => Err(unusable(key, format!("it is not the key of '{}'", cert.display()))),
+        let names = self.changed.iter().map(|path| format!("'{}'", path.display()));
+        write!(f, "loaded again after a change of {}", names.collect::<Vec<_>>().join(", "))?;
+        for (side, shown) in [("listeners show", &self.server), ("diallers show", &self.client)] {
+            if let Some(shown) = shown {
+                write!(f, "; {side} {shown}")?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| unusable(path, error))?;
-    if found.is_empty() { Err(unusable(path, "it holds no certificate")) } else { Ok(found) }
-}
+impl Loaded {
+    fn new(
+        files: &CredentialFiles,
+        contents: Contents,
+        provider: &CryptoProvider,
+        generation: u64,
+    ) -> Result<Self, TlsError> {
+        let [ca, custom, server_cert, server_key, client_cert, client_key] = &contents;
+        let Some(ca) = ca else {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(TlsError::Read { path: files.ca_cert.clone(), source });
+        };
+        let custom = custom.as_ref().map(|pem| pem::roots(&files.custom_ca_cert, pem)).transpose()?;
+        let certified = |cert: &Path, key: &Path, contents: (&Option<Vec<u8>>, &Option<Vec<u8>>)| {
+            let (Some(chain), Some(pem)) = contents else { return Ok(None) };
+            pem::certified((cert, chain), (key, pem), provider).map(|certified| Some(Arc::new(certified)))
+        };
+        Ok(Self {
+            generation,
+            roots: pem::roots(&files.ca_cert, ca)?,
+            custom_roots: custom,
+            server: certified(&files.server_cert, &files.server_key, (server_cert, server_key))?,
+            client: certified(&files.client_cert, &files.client_key, (client_cert, client_key))?,
+            contents,
+        })
+    }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.into(), source })
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, TlsError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TlsError::Read { path: path.into(), source }),
+    /// Warns of what others may refuse or read.
+    fn note_flaws(&self, files: &CredentialFiles) {
+        for (certified, cert, key) in [
+            (&self.server, &files.server_cert, &files.server_key),
+            (&self.client, &files.client_cert, &files.client_key),
+        ] {
+            let Some(certified) = certified else { continue };
+            for flaw in shown(certified).map(|shown| shown.flaws).unwrap_or_default() {
+                tracing::warn!(certificate = %cert.display(), "peers may refuse this certificate: {flaw}");
+            }
+            if pem::is_open_to_others(key) {
+                tracing::warn!(key = %key.display(), "others than its owner may read this key; chmod 600 keeps them out");
+            }
+        }
     }
 }
 
-fn unusable(path: &Path, why: impl ToString) -> TlsError {
-    TlsError::File { path: path.into(), why: why.to_string() }
-}
-
-fn warn_if_readable(key: &Path) {
-    #[cfg(unix)]
-    if let Ok(data) = fs::metadata(key)
-        && std::os::unix::fs::PermissionsExt::mode(&data.permissions()) & 0o077 != 0
-    {
-        tracing::warn!(key = %key.display(), "others than its owner may read this key; chmod 600 keeps them out");
-    }
-    #[cfg(not(unix))]
-    let _ = key;
+fn shown(certified: &CertifiedKey) -> Option<Shown> {
+    certified.cert.first().and_then(Shown::read)
 }
 
 impl fmt::Debug for Tls {

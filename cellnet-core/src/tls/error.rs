@@ -32,6 +32,12 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that was loaded before is not there any more.
+    #[error("'{path}' was there and is gone")]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A host that no certificate can name.
     #[error("'{0}' is neither a host name nor an address")]
     Host(String),

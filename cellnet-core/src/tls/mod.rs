@@ -16,7 +16,11 @@ mod credentials;
 #[cfg(feature = "tls")]
 mod error;
 #[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "tls")]
 mod sides;
+#[cfg(feature = "tls")]
+mod trust;
 #[cfg(feature = "tls")]
 mod verify;
 
@@ -24,8 +28,9 @@ pub use mode::TlsMode;
 
 #[cfg(feature = "tls")]
 pub use self::{
-    certificate::common_name,
-    credentials::{CredentialFiles, Tls},
+    certificate::{Shown, common_name},
+    credentials::{CredentialFiles, Reloaded, Tls},
     error::TlsError,
     sides::{TlsClient, TlsServer},
+    trust::{alert_is_about_trust, is_about_trust},
 };

@@ -96,7 +96,8 @@ impl TlsServer {
         self.tls.refresh();
         let loaded = self.tls.loaded();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.0 != loaded.generation {
+        // Another thread may be ahead of this one.
+        if current.0 < loaded.generation {
             match server_config(&self.tls, &loaded, self.mode, &self.protocols) {
                 Ok(config) => *current = (loaded.generation, config),
                 Err(error) => {

@@ -290,6 +290,14 @@ pub enum TransportError {
         /// What it said, or what was wrong with it.
         why: String,
     },
+    /// One side does not trust the certificate of the other, or misses one.
+    #[error("handshake with {peer} failed: {why}")]
+    Untrusted {
+        /// The peer's address.
+        peer: String,
+        /// Who refused what.
+        why: String,
+    },
     /// No driver for a scheme.
     #[error("no transport for '{scheme}' in '{url}'; known schemes: {known}")]
     UnknownScheme {
@@ -307,6 +315,29 @@ impl TransportError {
     #[cfg(feature = "tls")]
     pub fn tls(url: &CellUrl, source: TlsError) -> Self {
         Self::Tls { url: url.to_string(), source }
+    }
+
+    /// A TLS handshake that failed: [`Untrusted`](Self::Untrusted) if a certificate was the reason, else
+    /// [`Refused`](Self::Refused).
+    #[cfg(feature = "tls")]
+    pub fn handshake(peer: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Self {
+        let (peer, why) = (peer.into(), format!("TLS: {error}"));
+        if crate::tls::is_about_trust(error) {
+            Self::Untrusted { peer, why }
+        } else {
+            Self::Refused { peer, why }
+        }
+    }
+
+    /// Whether one side does not trust the other's certificate, as far as this side knows. In TLS 1.3 a listener that
+    /// refuses a certificate is heard only by whoever reads.
+    pub fn is_unauthorised(&self) -> bool {
+        match self {
+            Self::Untrusted { .. } => true,
+            #[cfg(feature = "tls")]
+            Self::Io { source, .. } => crate::tls::is_about_trust(source),
+            _ => false,
+        }
     }
 
     /// An error of the system with what was tried.

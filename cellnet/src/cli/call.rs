@@ -17,6 +17,7 @@ use super::{
     data::{self, Source},
     figures::{Figures, Times, Watch},
     net::{self, Unreached, Upward},
+    security::{Security, Trust, Use},
     show,
     status::{Failure, Status},
     units,
@@ -60,6 +61,9 @@ pub(crate) struct Args {
     /// How many requests may wait for their reply at the same time
     #[arg(long, env = "CELLNET_INFLIGHT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_INFLIGHT))]
     inflight: u64,
+
+    #[command(flatten)]
+    security: Security,
 }
 
 /// As many requests as a cell keeps waiting.
@@ -69,14 +73,17 @@ const EXAMPLES: &str = "\
 Examples:
   cellnet call server task greet 'hello' --root tcp://127.0.0.1:8002
   cellnet call site-1 echo model @model.bin --root tcp://127.0.0.1:8002 --json
-  cellnet call server task ping 64-bytes --root tcp://127.0.0.1:8002 --count 10000 --inflight 64";
+  cellnet call server task ping 64-bytes --root tcp://127.0.0.1:8002 --count 10000 --inflight 64
+  cellnet call server task greet hello --root stcp://server.example:8002 --credentials pki/site-1 --name site-1
+  cellnet call server task greet hello --root quic://server.example:8002,wss://server.example:8443 --credentials pki/site-1";
 
 pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     if args.upward.is_empty() {
         return Err(Failure::usage(format!("no way to '{}'; give --root URL or --parent URL", args.target)));
     }
+    let trust = args.security.load(args.upward.urls().map(|url| (Use::Dial, url)))?;
     let message = Message::new(data::payload(args.data.clone())?);
-    let (cell, reached) = join(&args).await?;
+    let (cell, reached) = join(&args, &trust).await?;
     let outcome = match reached {
         Ok(()) => ask(&cell, &args, message).await,
         Err(unreached) => Outcome::failed(unreached.code(), unreached.to_string(), unreached.into()),
@@ -87,28 +94,22 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 }
 
 /// Starts a cell and waits until it has a way to the target.
-async fn join(args: &Args) -> Result<(Cell, Result<(), Unreached>), Failure> {
+async fn join(args: &Args, trust: &Trust) -> Result<(Cell, Result<(), Unreached>), Failure> {
     let began = tokio::time::Instant::now();
-    let start = async |name| args.upward.dial(cellnet::builder(name)).start().await;
-    let cell = start(args.name.clone().unwrap_or_else(random_name)).await?;
+    let start = async |name| args.upward.dial(trust.give(cellnet::builder(name))).start().await;
+    let cell = start(args.name.clone().unwrap_or_else(|| trust.random_name())).await?;
     let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
         return Ok((cell, reached));
     }
     // A parent passes on what comes from its children only, and now its name is known.
     let neighbours = cell.neighbours();
-    let Some(child) = neighbours.first().and_then(|parent| parent.child(random_name().as_str()).ok()) else {
-        return Ok((cell, reached));
-    };
+    let below = |parent: &Fqcn| format!("{parent}.{}", trust.random_name()).parse().ok();
+    let Some(child) = neighbours.first().and_then(below) else { return Ok((cell, reached)) };
     cell.shutdown(SHUTDOWN).await;
     let cell = start(child).await?;
     let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     Ok((cell, reached))
-}
-
-/// A name that nobody else has.
-pub(crate) fn random_name() -> Fqcn {
-    format!("_cli_{}", uuid::Uuid::new_v4()).parse().expect("a UUID has letters, digits and '-'")
 }
 
 /// How it went: the last reply or the first failure.
@@ -156,6 +157,7 @@ impl Outcome {
             show::print_json(&Report {
                 name: cell.name().as_str(),
                 peer: args.target.as_str(),
+                via: net::via(cell),
                 return_code: self.code.as_ref().map(ReturnCode::as_str),
                 error: self.error.as_deref(),
                 payload: if many { serde_json::Value::Null } else { show::payload_json(&self.payload) },
@@ -176,6 +178,8 @@ impl Outcome {
 struct Report<'a> {
     name: &'a str,
     peer: &'a str,
+    /// The URLs by which those above were reached.
+    via: Vec<String>,
     return_code: Option<&'a str>,
     error: Option<&'a str>,
     payload: serde_json::Value,
@@ -237,12 +241,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_random_name_is_valid_and_new() {
-        assert!(random_name().as_str().starts_with("_cli_"));
-        assert_ne!(random_name(), random_name());
-    }
-
-    #[test]
     fn an_answer_that_is_not_ok_fails_with_its_code_and_text() {
         let reply = Message::failure(ReturnCode::SERVICE_UNAVAILABLE, "busy");
         let outcome = Outcome::of(Ok(reply), &Fqcn::server());
@@ -260,6 +258,7 @@ mod tests {
         let report = Report {
             name: "a",
             peer: "b",
+            via: vec!["tcp://h:1".into()],
             return_code: Some("ok"),
             error: None,
             payload: "hi".into(),
@@ -268,9 +267,19 @@ mod tests {
         };
         let json = serde_json::to_value(&report).unwrap();
         let names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        for name in
-            ["name", "peer", "return_code", "error", "payload", "bytes", "msgs_s", "MBps", "p50_us", "rss_mb"]
-        {
+        for name in [
+            "name",
+            "peer",
+            "via",
+            "return_code",
+            "error",
+            "payload",
+            "bytes",
+            "msgs_s",
+            "MBps",
+            "p50_us",
+            "rss_mb",
+        ] {
             assert!(names.contains(&name), "{name} is missing in {names:?}");
         }
     }

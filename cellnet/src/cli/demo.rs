@@ -1,17 +1,22 @@
 //! `cellnet demo`: a whole small network in one process, over real sockets.
 //!
 //! ```text
-//! server
-//! └── relay-1
-//!     ├── relay-1.site-1        and the two sides of its pipe
-//!     └── relay-1.site-2        and the two sides of its pipe
+//! server                        listens on every transport
+//! └── relay-1                   by QUIC
+//!     ├── relay-1.site-1        by WebSocket, and the two sides of its pipe
+//!     └── relay-1.site-2        by TCP, and the two sides of its pipe
 //! ```
+//! All of it is under mutual TLS, by an authority that lives as long as the demo. What is not compiled in is replaced by
+//! what is.
 //! Every step has a deadline and waits for events, never for time to pass.
 
 mod account;
+mod legs;
 mod network;
+mod pki;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -22,6 +27,7 @@ use serde::Serialize;
 
 use self::{
     account::{Account, bytes, digest, millis},
+    legs::Leg,
     network::{ASK, BLOB, Network, RELAY, hops},
 };
 use super::{
@@ -31,7 +37,8 @@ use super::{
 
 /// Show a whole small network in one process: a server, a relay, two sites and their pipes
 ///
-/// Sends a payload through it both ways, kills the relay and lets the network recover. Ends with status 0 only if
+/// The server listens on every transport under mutual TLS; the relay reaches it by QUIC, one site the relay by WebSocket
+/// and one by TCP. Sends a payload through it both ways, kills the relay and lets the network recover. Ends with status 0 only if
 /// all of it held.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -69,6 +76,8 @@ const DEFAULT_PAYLOAD: usize = 4 << 20;
 struct Summary {
     bytes: usize,
     sha256: String,
+    /// By which transport each cell reached the one above it.
+    transports: BTreeMap<String, String>,
     transfers: usize,
     recovery_ms: Option<f64>,
     error: Option<String>,
@@ -78,6 +87,10 @@ async fn scenario(account: &mut Account, payload: &Bytes, result: &mut Summary) 
     account.title("A network of cells on 127.0.0.1")?;
     let mut network = step("start the cells", Network::start()).await?;
     account.lines(&network.tree())?;
+    for missing in [legs::RELAY, legs::SITE_1, legs::SITE_2].into_iter().filter_map(Leg::substitute) {
+        account.line(&missing)?;
+    }
+    result.transports = network.transports().into_iter().collect();
 
     account.title("The server asks both sites at once")?;
     broadcast(account, &network).await?;
@@ -124,7 +137,10 @@ async fn broadcast(account: &mut Account, network: &Network) -> Result<(), Failu
         let back = hops(&reply.headers);
         expect_hops(&target, &there, &["server", RELAY, target.as_str()])?;
         expect_hops(&target, &back, &[target.as_str(), RELAY, "server"])?;
-        account.line(&format!("{target}    asked by {there}    answered by {back}    {}", millis(took)))?;
+        let way = network.way_to(&target);
+        let took = millis(took);
+        account
+            .line(&format!("{target}    asked by {there}    over {way}    answered by {back}    {took}"))?;
     }
     Ok(())
 }
@@ -186,7 +202,7 @@ fn told(
 
 /// Ends the relay and starts it again on the same port while messages are on their way; measures the way back.
 async fn recover(account: &mut Account, network: &mut Network, payload: &Bytes) -> Result<Duration, Failure> {
-    let url = network.relay_url().clone();
+    let url = network.relay_urls();
     // These exchanges may lose their way, or begin without one, and nobody helps them.
     let mut waiting = vec![network.sites[0].pipe.begin_exchange(payload)];
     step("kill the relay", network.kill_relay()).await?;

@@ -8,6 +8,7 @@ mod figures;
 mod log;
 mod net;
 mod pipe;
+mod security;
 mod serve;
 mod show;
 mod sources;
@@ -71,6 +72,7 @@ Examples:
   cellnet demo
   cellnet serve --name server --listen tcp://0:8002 --echo task
   cellnet call server task greet 'hello' --root tcp://127.0.0.1:8002
+  cellnet call server task greet 'hello' --root quic://server.example:8002,wss://server.example --credentials kit
 
 Exit status: 0 ok, 1 other failure, 2 usage, 3 config, 4 unreachable, 5 not authorised, 6 timeout, 7 peer gone, \
 8 limit, 9 integrity";

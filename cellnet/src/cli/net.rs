@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode};
+use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode, link::DialError};
 use clap::Args;
 use tokio::time::Instant;
 
@@ -11,28 +11,28 @@ use super::status::{Failure, Status};
 /// The cells above this one.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Upward {
-    /// Where the server listens
-    #[arg(long, env = "CELLNET_ROOT", value_name = "URL", value_parser = url)]
-    pub(crate) root: Option<CellUrl>,
+    /// Where the server listens; several URLs are tried in this order, 250 ms apart, and the first that answers is used
+    #[arg(long, env = "CELLNET_ROOT", value_name = "URL[,URL…]", value_parser = url, value_delimiter = ',')]
+    pub(crate) root: Vec<CellUrl>,
 
-    /// Where the parent listens: the relay or the site above this cell
-    #[arg(long, env = "CELLNET_PARENT", value_name = "URL", value_parser = url)]
-    pub(crate) parent: Option<CellUrl>,
+    /// Where the parent listens: the relay or the site above this cell; several URLs as for --root
+    #[arg(long, env = "CELLNET_PARENT", value_name = "URL[,URL…]", value_parser = url, value_delimiter = ',')]
+    pub(crate) parent: Vec<CellUrl>,
 }
 
 impl Upward {
     /// The URLs to dial.
-    pub(crate) fn urls(&self) -> impl Iterator<Item = CellUrl> {
-        self.root.iter().chain(&self.parent).cloned()
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &CellUrl> {
+        self.root.iter().chain(&self.parent)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.root.is_none() && self.parent.is_none()
+        self.root.is_empty() && self.parent.is_empty()
     }
 
     /// Lets a cell dial them.
     pub(crate) fn dial(&self, builder: CellBuilder) -> CellBuilder {
-        self.urls().fold(builder, CellBuilder::dial)
+        builder.dial_any(self.root.clone()).dial_any(self.parent.clone())
     }
 }
 
@@ -69,31 +69,48 @@ pub(crate) async fn reach(
         return Ok(());
     }
     let errors = cell.dial_errors();
-    let told = errors.iter().map(|(url, error)| format!("'{url}' ({error})"));
-    Err(Unreached { told: told.collect::<Vec<_>>().join(" and "), within })
+    let unauthorised = errors.iter().any(DialError::is_unauthorised);
+    let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    Err(Unreached { told: told.join(" and "), within, unauthorised })
+}
+
+/// The URLs by which a cell reached those that it dialled.
+pub(crate) fn via(cell: &Cell) -> Vec<String> {
+    cell.dialled().into_iter().map(|(_, url)| url.to_string()).collect()
 }
 
 /// Nobody above could be reached in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to {} within {within:?}; check that a cell listens there, or give more --timeout", self.whom())]
+#[error("no connection to {} within {within:?}; {}", self.whom(), self.advice())]
 pub(crate) struct Unreached {
     told: String,
     within: Duration,
+    /// Somebody was there, and one side does not trust the other.
+    unauthorised: bool,
 }
 
 impl Unreached {
     /// The return code that says so in JSON.
     pub(crate) fn code(&self) -> ReturnCode {
-        ReturnCode::TARGET_UNREACHABLE
+        if self.unauthorised { ReturnCode::AUTHENTICATION_ERROR } else { ReturnCode::TARGET_UNREACHABLE }
     }
 
     fn whom(&self) -> &str {
         if self.told.is_empty() { "any cell above" } else { &self.told }
     }
+
+    fn advice(&self) -> &str {
+        if self.unauthorised {
+            "check the certificates of both sides and the name that each of them claims"
+        } else {
+            "check that a cell listens there, or give more --timeout"
+        }
+    }
 }
 
 impl From<Unreached> for Failure {
     fn from(error: Unreached) -> Self {
-        Self::new(Status::Unreachable, error.to_string()).with_code(error.code())
+        let status = if error.unauthorised { Status::NotAuthorised } else { Status::Unreachable };
+        Self::new(status, error.to_string()).with_code(error.code())
     }
 }

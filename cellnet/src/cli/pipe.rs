@@ -12,6 +12,7 @@ use cellnet::{
 
 use super::{
     net,
+    security::{Security, Use},
     status::{Failure, Status, chain},
     units,
 };
@@ -35,16 +36,16 @@ pub(crate) struct Args {
     #[arg(long, env = "CELLNET_TOKEN")]
     token: Option<String>,
 
-    /// Attach to the server, which listens here
-    #[arg(long, env = "CELLNET_ROOT", value_name = "URL", value_parser = net::url)]
-    root: Option<CellUrl>,
+    /// Attach to the server, which listens here; several URLs are tried in this order, 250 ms apart
+    #[arg(long, env = "CELLNET_ROOT", value_name = "URL[,URL…]", value_parser = net::url, value_delimiter = ',')]
+    root: Vec<CellUrl>,
 
     /// Attach to the client parent
-    #[arg(long, env = "CELLNET_CP", value_name = "FQCN@URL", value_parser = place)]
+    #[arg(long, env = "CELLNET_CP", value_name = "FQCN@URL[,URL…]", value_parser = place)]
     cp: Option<Place>,
 
     /// Attach to a relay
-    #[arg(long, env = "CELLNET_RELAY", value_name = "FQCN@URL", value_parser = place)]
+    #[arg(long, env = "CELLNET_RELAY", value_name = "FQCN@URL[,URL…]", value_parser = place)]
     relay: Option<Place>,
 
     /// Name of the pipe, the same on both sides
@@ -74,6 +75,9 @@ pub(crate) struct Args {
     /// How long reaching the peer may take, then how long each message may make no progress
     #[arg(long, env = "CELLNET_TIMEOUT", default_value = "5s", value_parser = units::duration)]
     timeout: Duration,
+
+    #[command(flatten)]
+    security: Security,
 }
 
 const EXAMPLES: &str = "\
@@ -81,14 +85,20 @@ Examples:
   cellnet pipe --mode passive --site site-1 --token job-7 --root tcp://127.0.0.1:8002 --channel task --echo
   cellnet pipe --mode active --site site-1 --token job-7 --root tcp://127.0.0.1:8002 --channel task --send 1000
   cellnet pipe --mode active --site site-1 --token job-7 --relay relay-1@tcp://127.0.0.1:8003 --channel task \\
-               --send 3 --file model.bin --json";
+               --send 3 --file model.bin --json
+  cellnet pipe --mode active --site site-1 --token job-7 --relay relay-1@quic://r.example:8003,stcp://r.example:8003 \\
+               --channel task --send 3 --credentials pki/site-1";
 
 pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let what = check(&args)?;
-    let pipe = CellPipe::builder(what.mode, what.site, what.token, what.place).cell(cellnet::drivers).build();
+    let trust = args.security.load(what.place.urls().iter().map(|url| (Use::Dial, url)))?;
+    let own = trust.clone();
+    let pipe = CellPipe::builder(what.mode, what.site, what.token, what.place)
+        .cell(move |cell| own.give(cellnet::drivers(cell)))
+        .build();
     let pipe = Arc::new(pipe.map_err(|error| Failure::usage(chain(&error)))?);
     match what.send {
-        None => echo::run(pipe, what.channel).await,
+        None => echo::run(pipe, what.channel, trust).await,
         Some(count) => send::run(pipe, what.channel, send::Work::new(count, &args)?, json).await,
     }
 }
@@ -113,7 +123,8 @@ struct What<'a> {
 }
 
 fn check(args: &Args) -> Result<What<'_>, Failure> {
-    let root = args.root.clone().map(Place::root);
+    let mut roots = args.root.iter().cloned();
+    let root = roots.next().map(|first| roots.fold(Place::root(first), Place::or));
     let places: Vec<Place> = [root, args.cp.clone(), args.relay.clone()].into_iter().flatten().collect();
     let place = match <[Place; 1]>::try_from(places) {
         Ok([place]) => place,
@@ -156,10 +167,10 @@ fn topic(text: &str) -> Result<Topic, String> {
     Ok(topic)
 }
 
-/// Reads `FQCN@URL` whose transport is there.
+/// Reads `FQCN@URL,…` whose transports are there.
 fn place(text: &str) -> Result<Place, String> {
     let place: Place = text.parse().map_err(|error: cellnet::pipe::PlaceError| error.to_string())?;
-    net::url(&place.url().to_string())?;
+    place.urls().iter().try_for_each(|url| net::url(&url.to_string()).map(drop))?;
     Ok(place)
 }
 
@@ -183,7 +194,7 @@ fn check_neighbour(pipe: &CellPipe, cell: &Cell) -> Result<(), Failure> {
     let names: Vec<_> = found.iter().map(Fqcn::as_str).collect();
     let text = format!(
         "the cell at '{}' is '{}', not '{}'; correct the name or the URL",
-        place.url(),
+        net::via(cell).first().cloned().unwrap_or_else(|| place.url().to_string()),
         names.join("' and '"),
         place.fqcn()
     );
@@ -214,10 +225,13 @@ mod tests {
             ("--root tcp://h:1", "server"),
             ("--cp site-1@tcp://h:1", "site-1"),
             ("--relay relay-1@tcp://h:1", "relay-1"),
+            ("--relay relay-1@tcp://h:1,tcp://h:2", "relay-1"),
+            ("--root tcp://h:1,tcp://h:2 --root tcp://h:3", "server"),
         ] {
             let args = args(&format!("{SIDE} {place} --echo"));
             let what = check(&args).unwrap();
             assert_eq!((what.place.fqcn().as_str(), what.send), (fqcn, None));
+            assert_eq!(what.place.urls().len(), place.matches("tcp:").count());
         }
     }
 
@@ -237,6 +251,6 @@ mod tests {
         }
         assert!(topic("_END_").unwrap_err().contains("'_END_'"));
         assert!(place("site-1").unwrap_err().contains("'site-1'"));
-        assert!(place("site-1@foo://h:1").unwrap_err().contains("'foo'"));
+        assert!(place("site-1@tcp://h:1,foo://h:1").unwrap_err().contains("'foo'"));
     }
 }

@@ -4,15 +4,16 @@ use cellnet::{ANY, Cell, CellEvent, CellUrl, Fqcn, HandlerError, Message, Reques
 
 use super::{
     net::{self, Upward},
+    security::{Security, Use},
     show::Ready,
     status::Failure,
-    stop::Stop,
+    stop::{Reloading, Stop},
 };
 
 /// Run a cell: the server, a relay or a site
 ///
 /// A cell that listens and has a root or a parent is a relay. Prints `READY {…}` once it listens and its first link
-/// upward is there; ends on SIGINT or SIGTERM.
+/// upward is there; ends on SIGINT or SIGTERM, and reads its credentials again on SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -30,24 +31,32 @@ pub(crate) struct Args {
     /// Answer every request on this channel with its own payload; may be given several times
     #[arg(long, env = "CELLNET_ECHO", value_name = "CHANNEL", value_delimiter = ',')]
     echo: Vec<String>,
+
+    #[command(flatten)]
+    security: Security,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   cellnet serve --name server --listen tcp://0:8002 --echo task
   cellnet serve --name relay-1 --listen tcp://0:8003 --root tcp://server.example:8002
-  cellnet serve --name relay-1.site-1 --parent tcp://relay.example:8003";
+  cellnet serve --name relay-1.site-1 --parent tcp://relay.example:8003
+  cellnet serve --name server --listen quic://0:8002,stcp://0:8002,wss://0:8443 --credentials pki/server.example
+  cellnet serve --name site-1 --root quic://server.example:8002,stcp://server.example:8002 --credentials pki/site-1";
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let name = check(&args)?;
+    let listen = args.listen.iter().map(|url| (Use::Listen, url));
+    let trust = args.security.load(listen.chain(args.upward.urls().map(|url| (Use::Dial, url))))?;
     let mut stop = Stop::new()?;
-    let builder = args.listen.iter().cloned().fold(cellnet::builder(name), cellnet::CellBuilder::listen);
+    let _reloading = Reloading::new(trust.clone())?;
+    let builder = trust.give(cellnet::builder(name));
+    let builder = args.listen.iter().cloned().fold(builder, cellnet::CellBuilder::listen);
     let cell = args.upward.dial(builder).start().await?;
     for channel in &args.echo {
         echo(&cell, channel);
     }
-    let events = cell.events();
-    let watching = tokio::spawn(tell(events));
+    let watching = tokio::spawn(tell(cell.clone(), cell.events()));
     tokio::select! {
         () = stop.asked() => {}
         ended = serve(&cell) => ended?,
@@ -65,7 +74,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 async fn serve(cell: &Cell) -> Result<(), Failure> {
     cell.connected_any().await;
     let listen = cell.listening().iter().map(ToString::to_string).collect();
-    Ready { name: cell.name().to_string(), listen, peer: None }.print()?;
+    Ready { name: cell.name().to_string(), listen, peer: None, via: net::via(cell) }.print()?;
     std::future::pending().await
 }
 
@@ -97,12 +106,15 @@ fn echo(cell: &Cell, channel: &str) {
 }
 
 /// Logs neighbours that come and go.
-async fn tell(mut events: cellnet::Events) {
+async fn tell(cell: Cell, mut events: cellnet::Events) {
     while let Some(event) = events.next().await {
         match event {
             CellEvent::Connected { peer, remote, cellnet } => {
                 let kind = if cellnet { "cellnet" } else { "another implementation" };
-                tracing::info!("{peer} connected from {remote} ({kind})");
+                match cell.dialled().into_iter().find(|(dialled, _)| *dialled == peer) {
+                    Some((_, url)) => tracing::info!("connected to {peer} by {url} ({kind})"),
+                    None => tracing::info!("{peer} connected from {remote} ({kind})"),
+                }
             }
             CellEvent::Disconnected { peer, reason } => tracing::info!("{peer} is gone: {reason}"),
             _ => {}
@@ -118,8 +130,12 @@ mod tests {
         Args {
             name: (!name.is_empty()).then(|| name.parse().unwrap()),
             listen: listen.iter().map(|url| url.parse().unwrap()).collect(),
-            upward: Upward { root: root.map(|url| url.parse().unwrap()), parent: None },
+            upward: Upward {
+                root: root.iter().map(|url| url.parse().unwrap()).collect(),
+                parent: Vec::new(),
+            },
             echo: Vec::new(),
+            security: Security::default(),
         }
     }
 

@@ -67,6 +67,9 @@ pub(crate) struct Ready {
     pub(crate) listen: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) peer: Option<String>,
+    /// The URLs by which those above were reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) via: Vec<String>,
 }
 
 impl Ready {
@@ -165,9 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn ready_names_a_peer_only_if_there_is_one() {
-        let ready = Ready { name: "server".into(), listen: vec!["tcp://127.0.0.1:1".into()], peer: None };
-        let json = serde_json::to_string(&ready).unwrap();
-        assert_eq!(json, r#"{"name":"server","listen":["tcp://127.0.0.1:1"]}"#);
+    fn ready_names_a_peer_and_a_way_only_if_there_is_one() {
+        let listen = vec!["tcp://127.0.0.1:1".into()];
+        let mut ready = Ready { name: "server".into(), listen, peer: None, via: Vec::new() };
+        let json = |ready: &Ready| serde_json::to_string(ready).unwrap();
+        assert_eq!(json(&ready), r#"{"name":"server","listen":["tcp://127.0.0.1:1"]}"#);
+        (ready.listen, ready.via) = (Vec::new(), vec!["quic://h:1".into()]);
+        assert_eq!(json(&ready), r#"{"name":"server","listen":[],"via":["quic://h:1"]}"#);
     }
 }

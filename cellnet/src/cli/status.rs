@@ -106,6 +106,8 @@ impl From<StartError> for Failure {
                     "cannot listen on '{url}': the port is in use; choose another, or 0 for any free one"
                 ),
             ),
+            #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+            TransportError::Tls { .. } => Self::new(Status::Config, chain(&error)),
             TransportError::UnknownScheme { .. } | TransportError::Url { .. } => Self::usage(chain(source)),
             _ => Self::new(Status::Failed, chain(&error)),
         }

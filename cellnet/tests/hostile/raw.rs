@@ -51,8 +51,7 @@ impl Raw {
     }
 
     pub(crate) async fn hello(&mut self, name: &str) {
-        let hello = Hello { name: name.into(), cellnet: None, timestamp: 1.0 }.encode();
-        self.write(&encode(FrameKind::Hello, 0, &[], &hello)).await;
+        self.write(&hello(name)).await;
         timeout(PATIENCE, self.rx.recv(&mut self.batch)).await.expect("READY comes").expect("READY comes");
         self.batch.clear();
     }
@@ -87,6 +86,12 @@ impl Raw {
             self.batch.clear();
         }
     }
+}
+
+/// A frame that says who comes.
+pub(crate) fn hello(name: &str) -> Vec<u8> {
+    let hello = Hello { name: name.into(), cellnet: None, timestamp: 1.0 }.encode();
+    encode(FrameKind::Hello, 0, &[], &hello)
 }
 
 /// Headers of a request to the server.

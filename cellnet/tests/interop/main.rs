@@ -3,7 +3,12 @@
 mod behaviour;
 mod blobs;
 mod cells;
+mod edge;
 mod faults;
+mod identities;
+mod kits;
+mod leg;
+mod mixed;
 mod payload;
 mod pipes;
 mod process;
@@ -11,3 +16,5 @@ mod python;
 mod relays;
 mod side;
 mod support;
+mod transports;
+mod trust;

@@ -90,7 +90,8 @@ async fn converse_in_every_way(attach: &Attach) {
     converse_all(cases.map(|case| (attach.clone(), case))).await;
 }
 
-async fn converse_all(talks: impl IntoIterator<Item = (Attach, Case)>) {
+/// All at once.
+pub(crate) async fn converse_all(talks: impl IntoIterator<Item = (Attach, Case)>) {
     let mut all = JoinSet::new();
     for (number, (attach, case)) in talks.into_iter().enumerate() {
         all.spawn(converse(attach, case, number));

@@ -28,6 +28,14 @@ impl Process {
     }
 }
 
+/// Runs a script of `tests/python` to its end.
+pub(crate) fn run_script(script: &str, args: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(interpreter());
+    command.arg(scripts().join(format!("{script}.py"))).args(args).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+    run(&mut command).map(drop)
+}
+
 /// The interpreter that has nvflare. The first caller installs it; that takes a minute.
 fn interpreter() -> &'static Path {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -86,7 +94,8 @@ fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     ))
 }
 
-fn scripts() -> PathBuf {
+/// Where the scripts are.
+pub(crate) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
 }
 

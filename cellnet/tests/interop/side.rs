@@ -6,10 +6,10 @@ use cellnet_pipe::{
     CellPipe, ConnectionProperties, HandlerConfig, MessageType, Mode, Pipe, PipeEvent, PipeHandler,
     PipeMessage, Place,
 };
-use cellnet_tcp::Tcp;
 use serde_json::{Value as Json, json};
 
 use crate::{
+    leg::{Leg, TCP},
     payload::{decoded, object, payload},
     process::Process,
     support::{PATIENCE, fqcn, in_time, parse},
@@ -32,6 +32,7 @@ pub(crate) struct Attach {
     /// For the reference.
     url: String,
     scope: Json,
+    leg: Leg,
 }
 
 /// The URLs of the cells that a site knows.
@@ -44,7 +45,12 @@ pub(crate) struct Known {
 impl Attach {
     /// To the server, without connection properties.
     pub(crate) fn root(url: &str) -> Self {
-        Self { place: Place::root(parse(url)), url: url.into(), scope: json!({}) }
+        Self::by(TCP, url)
+    }
+
+    /// To the server, over such a connection.
+    pub(crate) fn by(leg: Leg, url: &str) -> Self {
+        Self { place: Place::root(leg.url(url)), url: url.into(), scope: json!({}), leg }
     }
 
     /// As connection properties say.
@@ -63,7 +69,7 @@ impl Attach {
             scope["relay"] = json!({"fqcn": "relay-1", "url": url});
         }
         let place = properties.choose(root_url).expect("a known URL").clone();
-        Self { place, url: root_url.into(), scope }
+        Self { place, url: root_url.into(), scope, leg: TCP }
     }
 
     /// The reference's side.
@@ -75,7 +81,7 @@ impl Attach {
             args.push("--handler");
         }
         args.extend(more);
-        Process::python("cell_pipe", &args)
+        self.leg.python("cell_pipe", SITE, &args)
     }
 }
 
@@ -89,7 +95,8 @@ pub(crate) struct Ours {
 impl Ours {
     pub(crate) async fn open(case: Case, attach: &Attach, token: &str) -> Self {
         let mut config = HandlerConfig::default();
-        config.heartbeat_timeout = Some(PATIENCE);
+        // Counts while the other process starts, too.
+        config.heartbeat_timeout = Some(2 * PATIENCE);
         Self::open_with(case, attach, token, config, PATIENCE).await
     }
 
@@ -101,8 +108,9 @@ impl Ours {
         config: HandlerConfig,
         timeout: Duration,
     ) -> Self {
-        let builder = CellPipe::builder(case.ours, "site-1", token, attach.place.clone());
-        let pipe = Arc::new(builder.cell(|cell| cell.transport(Tcp::new())).build().expect("a valid name"));
+        let builder = CellPipe::builder(case.ours, SITE, token, attach.place.clone());
+        let builder = builder.cell(attach.leg.equipment(SITE));
+        let pipe = Arc::new(builder.build().expect("a valid name"));
         pipe.open("task").await.expect("a pipe that opens");
         let cell = pipe.cell().expect("an open pipe");
         in_time("the pipe's link", cell.connected()).await;
@@ -181,6 +189,9 @@ impl Ours {
         in_time("the end of a pipe", self.pipe.close()).await;
     }
 }
+
+/// Whose pipes these are.
+const SITE: &str = "site-1";
 
 /// Bytes of data in a message; more than one chunk.
 pub(crate) const SIZE: usize = 1_500_000;

@@ -10,7 +10,7 @@ use cellnet_core::{
 
 use crate::process::Process;
 
-/// Describes a cell that speaks TCP and routes as the reference does.
+/// Describes a cell that speaks every transport and routes as the reference does.
 pub(crate) fn builder(name: &str) -> CellBuilder {
     cellnet::builder(fqcn(name))
 }
@@ -37,9 +37,10 @@ pub(crate) async fn connected(builder: CellBuilder) -> Cell {
     cell
 }
 
-/// Where a cell of ours listens.
+/// Where a cell of ours listens, as others dial it.
 pub(crate) fn url_of(cell: &Cell) -> String {
-    cell.listening()[0].to_string()
+    let url = cell.listening()[0].to_string();
+    url.split('?').next().unwrap_or_default().to_owned()
 }
 
 /// Starts a script of the reference's side that prints where it listens, and gives that too.
@@ -87,6 +88,13 @@ pub(crate) async fn ask(
     asked.await.unwrap_or_else(|e| panic!("'{topic}' on '{channel}' from {} to {peer}: {e:?}", cell.name()))
 }
 
+/// Nothing that came to these cells was refused for its origin.
+pub(crate) fn no_foreign_origins<'a>(cells: impl IntoIterator<Item = &'a Cell>) {
+    for cell in cells {
+        assert_eq!(cell.counters().foreign_origins.get(), 0, "at {}", cell.name());
+    }
+}
+
 /// The outcome that a reply reports.
 pub(crate) fn code(reply: &Message) -> String {
     reply.code().map_or_else(|| "no code".into(), |code| code.to_string())
@@ -118,4 +126,4 @@ pub(crate) fn any_port() -> CellUrl {
 }
 
 /// How long anything may take that must happen. Only a failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

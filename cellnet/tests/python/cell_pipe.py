@@ -44,6 +44,7 @@ def main():
     p.add_argument("--linger", type=float, default=0.0,
                    help="seconds between END and closing the pipe, unless told to stop: without, the END or its "
                         "acknowledgement may still be in a thread pool when the cell goes")
+    common.securing(p)
     args = common.begin(p)
     side = Side(args)
     say("READY", fqcn=side.core.get_fqcn(), peer=side.pipe.peer_fqcn, ports=common.local_ports(side.core))
@@ -74,7 +75,9 @@ class Side:
 
         self.args, self.tally = args, common.Tally()
         self.inbox, self.ended = queue.Queue(), []
-        self.pipe = CellPipe(args.mode.upper(), args.site, args.token, args.url, secure_mode=False)
+        self.pipe = CellPipe(
+            args.mode.upper(), args.site, args.token, args.url, secure_mode=bool(args.kit), workspace_dir=args.kit,
+        )
         self.core = self.pipe.cell.core_cell
         if args.events:
             common.report_neighbours(self.core)

@@ -30,11 +30,12 @@ def main():
     p.add_argument("--stay", type=float, default=0.0, help="seconds to stay after the last reply")
     p.add_argument("--no-bye", action="store_true", help="leave without a word")
     common.rejecting(p)
+    common.securing(p)
     args = common.begin(p)
 
     from nvflare.fuel.f3.cellnet.cell import Cell
 
-    cell = Cell(fqcn=args.fqcn, root_url=args.root, parent_url=args.parent, secure=False, credentials={})
+    cell = Cell(fqcn=args.fqcn, root_url=args.root, parent_url=args.parent, **common.credentials(args))
     core = cell.core_cell
     behaviours = common.Behaviours(cell, args.serve, args.events)
     common.install_rejections(core, args)

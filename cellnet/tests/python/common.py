@@ -1,12 +1,10 @@
 """What every peer script needs: lines for the harness, stopping, payloads, behaviours of a serving cell."""
 
 import argparse
-import contextlib
 import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -81,14 +79,19 @@ def fail(text):
 # Cells
 
 
-def listen_url(url):
-    """The URL to give to a cell. The tcp driver can take port 0; for others a free port is chosen beforehand."""
-    parts = urlsplit(url)
-    if parts.port or parts.scheme == "tcp":
-        return url
-    with contextlib.closing(socket.socket()) as s:
-        s.bind((parts.hostname, 0))
-        return parts._replace(netloc=f"{parts.hostname}:{s.getsockname()[1]}").geturl()
+def securing(p):
+    p.add_argument("--kit", default="", metavar="FOLDER", help="rootCA.pem, client.crt, server.crt and their keys")
+    p.add_argument("--security", choices=["clear", "tls", "mtls"], help="with a kit; a secure scheme alone means mtls")
+
+
+def credentials(args):
+    """What a cell gets as `secure` and `credentials`. It finds the other files next to the authority's by itself."""
+    if not args.kit:
+        return {"secure": False, "credentials": {}}
+    known = {"ca_cert": os.path.join(args.kit, "rootCA.pem")}
+    if args.security:
+        known["connection_security"] = args.security
+    return {"secure": True, "credentials": known}
 
 
 def listening_url(core, url, timeout):
@@ -97,25 +100,20 @@ def listening_url(core, url, timeout):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and not STOP.is_set():
         for connector in list(core.communicator.conn_manager.connectors.values()):
-            server = getattr(connector.driver, "server", None)
-            asked = int(connector.params.get("port") or 0)
-            if parts.scheme == "tcp" and server is not None and asked == parts.port:
-                return parts._replace(netloc=f"{parts.hostname}:{server.server_address[1]}").geturl()
-        if parts.scheme != "tcp" and is_listening(parts.port):
-            return url
+            if int(connector.params.get("port") or 0) == parts.port and connector.mode.name == "PASSIVE":
+                port = bound_port(connector.driver)
+                if port:
+                    return parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
         time.sleep(0.01)
     fail(f"nothing listens on {url}")
 
 
-def is_listening(port):
-    """Looks into the kernel's table, so as not to connect."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(table) as lines:
-            for line in list(lines)[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    return True
-    return False
+def bound_port(driver):
+    """Where the driver for tcp or for http listens, if it does."""
+    if getattr(driver, "server", None):
+        return driver.server.server_address[1]
+    addresses = driver.runner.addresses if getattr(driver, "runner", None) else []
+    return addresses[0][1] if addresses else None
 
 
 def wait_connected(core, timeout):
@@ -242,7 +240,7 @@ class Behaviours:
         where = {"channel": order["channel"], "topic": order["topic"]}
         if order.get("faf"):
             return {"errors": self.cell.fire_and_forget(targets=[to], message=message, **where)}
-        reply = self.cell.send_request(target=to, request=message, timeout=order.get("timeout", 10.0), **where)
+        reply = self.cell.send_request(target=to, request=message, timeout=order.get("timeout", 30.0), **where)
         return {
             "return_code": reply.get_header(Key.RETURN_CODE),
             "error": reply.get_header(Key.ERROR),

@@ -15,13 +15,13 @@ def main():
     p.add_argument("--plain-channel", default="task")
     p.add_argument("--internal", action="store_true", help="listen for children too")
     common.rejecting(p)
+    common.securing(p)
     args = common.begin(p)
 
     from nvflare.fuel.f3.cellnet.cell import Cell
 
-    url = common.listen_url(args.url)
     cell = Cell(
-        fqcn="server", root_url=url, secure=False, credentials={},
+        fqcn="server", root_url=args.url, **common.credentials(args),
         create_internal_listener=args.internal, internal_listener_host="127.0.0.1",
     )
     core = cell.core_cell
@@ -30,7 +30,7 @@ def main():
     if args.events:
         common.report_neighbours(core)
     cell.start()
-    url = common.listening_url(core, url, args.connect_timeout)
+    url = common.listening_url(core, args.url, args.connect_timeout)
     more = {"internal_url": core.get_internal_listener_url()} if args.internal else {}
     say("READY", fqcn="server", url=url, port=common.urlsplit(url).port, **more)
     STOP.wait()

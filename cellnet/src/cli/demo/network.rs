@@ -16,6 +16,10 @@ use cellnet::{
 };
 use tokio::task::JoinHandle;
 
+use super::{
+    legs::{self, Leg, way_up},
+    pki::{Authority, Kit},
+};
 use crate::cli::status::{Failure, Status, chain};
 
 /// The relay's name.
@@ -31,8 +35,12 @@ pub(super) struct Network {
     pub(super) server: Cell,
     /// None while it is dead.
     relay: Option<Cell>,
-    relay_url: CellUrl,
+    /// Where it listens, for each leg below it.
+    relay_urls: Vec<CellUrl>,
+    relay_kit: Kit,
     pub(super) sites: Vec<Site>,
+    /// Keeps the credentials.
+    _authority: Authority,
 }
 
 /// A site and its pipe.
@@ -45,20 +53,45 @@ pub(super) struct Site {
 impl Network {
     /// Starts every cell and waits until all are connected.
     pub(super) async fn start() -> Result<Self, Failure> {
-        let server = builder(&Fqcn::server()).listen(any_port()).start().await?;
-        let relay =
-            builder(&name(RELAY)).listen(any_port()).dial(server.listening()[0].clone()).start().await?;
+        let authority = Authority::new()?;
+        let server = builder(&Fqcn::server(), &authority.issue("server")?);
+        let server = legs::of_server().fold(server, CellBuilder::listen).start().await?;
+        let relay_kit = authority.issue(RELAY)?;
+        let mut relay = builder(&name(RELAY), &relay_kit).dial(legs::RELAY.choose(&server)?);
+        let below = [("site-1", legs::SITE_1), ("site-2", legs::SITE_2)];
+        let mut listen = Vec::new();
+        for (_, leg) in below {
+            let url = leg.any_port()?;
+            if !listen.contains(&url) {
+                listen.push(url.clone());
+                relay = relay.listen(url);
+            }
+        }
+        let relay = relay.start().await?;
         relay.connected().await;
         let mut sites = Vec::new();
-        for site in ["site-1", "site-2"] {
-            sites.push(Site::start(site, &relay).await?);
+        for (site, leg) in below {
+            sites.push(Site::start(site, leg, &relay, authority.issue(site)?).await?);
         }
-        let relay_url = relay.listening()[0].clone();
-        Ok(Self { server, relay: Some(relay), relay_url, sites })
+        let relay_urls = relay.listening().to_vec();
+        Ok(Self { server, relay: Some(relay), relay_urls, relay_kit, sites, _authority: authority })
     }
 
-    pub(super) fn relay_url(&self) -> &CellUrl {
-        &self.relay_url
+    /// By which transport each cell reached the one above it.
+    pub(super) fn transports(&self) -> Vec<(String, String)> {
+        let cells = self.relay.iter().chain(self.sites.iter().map(|site| &site.cell));
+        cells.map(|cell| (cell.name().to_string(), way_up(cell))).collect()
+    }
+
+    /// How a message travels from the server to a site.
+    pub(super) fn way_to(&self, site: &Fqcn) -> String {
+        let ways = self.transports();
+        let ways = ways.iter().filter(|(name, _)| name == RELAY || name == site.as_str());
+        ways.map(|(_, way)| way.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) fn relay_urls(&self) -> String {
+        self.relay_urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
     }
 
     pub(super) fn site_names(&self) -> Vec<Fqcn> {
@@ -67,17 +100,34 @@ impl Network {
 
     /// Who is linked to whom, as the cells see it now.
     pub(super) fn tree(&self) -> String {
-        let mut text =
-            format!("server    {}\n└── {RELAY}    {}\n", self.server.listening()[0], self.relay_url());
+        let listening: Vec<_> = self.server.listening().iter().map(ToString::to_string).collect();
+        let way = |name: &str| {
+            let found = self.transports().into_iter().find(|(cell, _)| cell == name);
+            found.map_or_else(String::new, |(_, way)| format!("    by {way}"))
+        };
+        let mut text = format!("server    listens on {}\n", listening.join(" "));
+        text += &format!("└── {RELAY}{}    listens on {}\n", way(RELAY), self.relay_urls());
         let relayed = self.relay.as_ref().map(Cell::neighbours).unwrap_or_default();
         let mut below: Vec<_> = relayed.into_iter().filter(|name| !name.is_server()).collect();
         below.sort();
         let last = below.len().saturating_sub(1);
         for (at, name) in below.iter().enumerate() {
             let branch = if at == last { "└──" } else { "├──" };
-            text += &format!("    {branch} {name}\n");
+            let site = self.sites.iter().find(|site| site.cell.name() == name);
+            let way = match site {
+                Some(site) => format!("    by {}", way_up(&site.cell)),
+                None => self.pipe_way(name),
+            };
+            text += &format!("    {branch} {name}{way}\n");
         }
         text
+    }
+
+    /// How the cell of a pipe reached the relay.
+    fn pipe_way(&self, name: &Fqcn) -> String {
+        let mut cells = self.sites.iter().flat_map(|site| &site.pipe.cells);
+        let cell = cells.find(|cell| cell.name() == name);
+        cell.map_or_else(String::new, |cell| format!("    by {}", way_up(cell)))
     }
 
     /// Ends the relay at once: it says no bye, and what it has in its queues is lost. Waits until all its neighbours
@@ -97,8 +147,8 @@ impl Network {
     pub(super) async fn restart_relay(&mut self) -> Result<(), Failure> {
         let mut events = self.server.events();
         self.relay = Some(loop {
-            let relay = builder(&name(RELAY)).listen(self.relay_url.clone());
-            match relay.dial(self.server.listening()[0].clone()).start().await {
+            let relay = builder(&name(RELAY), &self.relay_kit).dial(legs::RELAY.choose(&self.server)?);
+            match self.relay_urls.iter().cloned().fold(relay, CellBuilder::listen).start().await {
                 // The dead one may still be giving its port back.
                 Err(StartError::Listen { source: TransportError::Io { source, .. }, .. })
                     if source.kind() == io::ErrorKind::AddrInUse =>
@@ -151,10 +201,10 @@ impl Network {
 }
 
 impl Site {
-    async fn start(site: &str, relay: &Cell) -> Result<Self, Failure> {
-        let url = relay.listening()[0].clone();
+    async fn start(site: &str, leg: Leg, relay: &Cell, kit: Kit) -> Result<Self, Failure> {
+        let url = leg.choose(relay)?;
         let own = relay.name().child(site).expect("a site's name is a valid part");
-        let cell = builder(&own).dial(url.clone()).start().await?;
+        let cell = builder(&own, &kit).dial(url.clone()).start().await?;
         cell.handle(ASK, ANY, |request: Request| async move {
             Ok::<_, HandlerError>(Message::new(hops(&request.message.headers)))
         });
@@ -162,7 +212,7 @@ impl Site {
             Ok::<_, HandlerError>(Message::new(request.message.payload))
         });
         cell.connected().await;
-        let pipe = Link::start(site, &Place::new(relay.name().clone(), url)).await?;
+        let pipe = Link::start(site, &Place::new(relay.name().clone(), url), &kit).await?;
         Ok(Self { cell, pipe })
     }
 
@@ -208,9 +258,9 @@ pub(super) struct Exchanged {
 }
 
 impl Link {
-    async fn start(site: &str, place: &Place) -> Result<Self, Failure> {
-        let (passive, passive_cell) = open(Mode::Passive, site, place).await?;
-        let (active, active_cell) = open(Mode::Active, site, place).await?;
+    async fn start(site: &str, place: &Place, kit: &Kit) -> Result<Self, Failure> {
+        let (passive, passive_cell) = open(Mode::Passive, site, place, kit).await?;
+        let (active, active_cell) = open(Mode::Active, site, place, kit).await?;
         let (sent, delivered) = (Ids::default(), Ids::default());
         let answering = tokio::spawn(answer_all(handler(&active)?, delivered.clone()));
         Ok(Self {
@@ -307,9 +357,10 @@ async fn answer_all(handler: PipeHandler, delivered: Ids) {
 }
 
 /// Opens one side and waits until its cell is connected.
-async fn open(mode: Mode, site: &str, place: &Place) -> Result<(Arc<CellPipe>, Cell), Failure> {
+async fn open(mode: Mode, site: &str, place: &Place, kit: &Kit) -> Result<(Arc<CellPipe>, Cell), Failure> {
+    let kit = kit.clone();
     let pipe = CellPipe::builder(mode, site, "demo", place.clone())
-        .cell(|cell| patient(cellnet::drivers(cell)))
+        .cell(move |cell| patient(kit.give(cellnet::drivers(cell))))
         .build();
     let failed = |error: &dyn std::error::Error| Failure::new(Status::Failed, chain(error));
     let pipe = pipe.map_err(|error| failed(&error))?;
@@ -336,8 +387,8 @@ const RESEND: Duration = Duration::from_millis(200);
 /// How long one try of a message may make no progress.
 const TRY: Duration = Duration::from_secs(5);
 
-fn builder(name: &Fqcn) -> CellBuilder {
-    patient(cellnet::builder(name.clone()))
+fn builder(name: &Fqcn, kit: &Kit) -> CellBuilder {
+    patient(kit.give(cellnet::builder(name.clone())))
 }
 
 /// Dials again soon, so that the demo is short.
@@ -346,10 +397,6 @@ fn patient(builder: CellBuilder) -> CellBuilder {
         config.link.redial_min = Duration::from_millis(100);
         config.link.redial_max = Duration::from_millis(500);
     })
-}
-
-fn any_port() -> CellUrl {
-    "tcp://127.0.0.1:0".parse().expect("a valid URL")
 }
 
 fn name(text: &'static str) -> Fqcn {

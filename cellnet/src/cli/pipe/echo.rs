@@ -9,21 +9,26 @@ use tokio::{
 };
 
 use crate::cli::{
+    net,
+    security::Trust,
     show::Ready,
     status::{Failure, Status, chain},
-    stop::Stop,
+    stop::{Reloading, Stop},
 };
 
 /// Answers until a signal comes.
-pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str) -> Result<(), Failure> {
+pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, trust: Trust) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
+    let _reloading = Reloading::new(trust)?;
     let peer = super::open(&pipe, channel).await?;
     let serving = async {
         let cell = pipe.cell().expect("the pipe is open");
         cell.connected().await;
         super::check_neighbour(&pipe, &cell)?;
+        let via = net::via(&cell);
+        tracing::info!("connected to {} by {}", pipe.place().fqcn(), via.join(" and "));
         let name = pipe.fqcn().to_string();
-        Ready { name, listen: Vec::new(), peer: Some(peer.to_string()) }.print()?;
+        Ready { name, listen: Vec::new(), peer: Some(peer.to_string()), via }.print()?;
         answer_all(pipe.clone()).await
     };
     tokio::select! {

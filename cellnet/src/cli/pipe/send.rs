@@ -55,6 +55,7 @@ pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, work: Work, json: bo
         show::print_json(&Report {
             name: pipe.fqcn().as_str(),
             peer: peer.as_str(),
+            via: net::via(&cell),
             return_code: failure
                 .map_or(Some(ReturnCode::OK), |failure| failure.code.clone())
                 .as_ref()
@@ -76,6 +77,8 @@ pub(super) async fn run(pipe: Arc<CellPipe>, channel: &str, work: Work, json: bo
 struct Report<'a> {
     name: &'a str,
     peer: &'a str,
+    /// The URL by which the cell that the pipe attaches to was reached.
+    via: Vec<String>,
     return_code: Option<&'a str>,
     error: Option<String>,
     bytes: usize,
