@@ -183,8 +183,7 @@ impl Trust {
             let dir = tls.files().ca_cert.parent().unwrap_or(std::path::Path::new("."));
             let dir = dir.display();
             match tls.reload() {
-                Ok(true) => tracing::info!("credentials in '{dir}' loaded again; links stay"),
-                Ok(false) => tracing::info!("credentials in '{dir}' have not changed"),
+                Ok(reloaded) => tracing::info!("credentials in '{dir}': {reloaded}; links stay"),
                 Err(error) => {
                     tracing::warn!(
                         "credentials in '{dir}' cannot be used, the old ones stay: {}",

@@ -98,7 +98,7 @@ async fn refuses_server(scheme: &str, trusted: Pki, kit: &Path, told: &str, logg
 
 /// A cell says why it has no link.
 async fn told_why(cell: &Cell, why: &str) {
-    let said = || cell.dial_errors().iter().any(|(_, error)| error.contains(why));
+    let said = || cell.dial_errors().iter().any(|error| error.to_string().contains(why));
     let all = || format!("{:?}", cell.dial_errors());
     eventually(&format!("'{why}' for want of a link"), said, all).await;
     assert!(cell.neighbours().is_empty());
