@@ -35,6 +35,10 @@ pub async fn a_frame_is_found_wherever_reads_split_it(rig: Rig) {
                 }
             }
         }
+        // A driver that counts more than the frames may have read only a part of them so far.
+        while batch.len() < sent.len() {
+            there.control.rx.recv(&mut batch).await.expect("frames come");
+        }
         assert_same(batch.make_contiguous(), &sent);
     }
 }

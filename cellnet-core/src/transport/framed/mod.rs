@@ -14,6 +14,7 @@
 //!
 //! Frames follow one another without padding, as on the reference's TCP connections (`fuel/f3/sfm/sfm_conn.py`).
 
+mod pieces;
 mod recv;
 mod send;
 
@@ -23,8 +24,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ConnectionInfo, Lane};
 use crate::stats::Budget;
+pub use pieces::Pieces;
 pub use recv::FramedReceiver;
-pub use send::FramedSender;
+pub use send::{FramedSender, Share};
 
 /// A lane over two byte streams.
 ///
