@@ -164,7 +164,10 @@ fn show_tells_what_the_certificates_say() {
     assert!(ca["days_left"] == 3649 || ca["days_left"] == 3650, "{ca}");
     assert_eq!(server["hosts"], serde_json::json!(["fl.example.org", "10.0.0.1"]));
     assert_eq!((&server["common_name"], &server["issuer"]), (&"server".into(), &"CN=my CA".into()));
-    assert!(server["authority"] == false && (server["days_left"] == 29 || server["days_left"] == 30), "{server}");
+    assert!(
+        server["authority"] == false && (server["days_left"] == 29 || server["days_left"] == 30),
+        "{server}"
+    );
     assert_eq!(client["hosts"], serde_json::json!([]));
     assert!(told.iter().filter(|told| told["key"].is_string()).all(|told| told["key_matches"] == true));
     assert_eq!(server["sha256"].as_str().unwrap().len(), 32 * 3 - 1);
