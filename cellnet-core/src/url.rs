@@ -85,6 +85,14 @@ impl CellUrl {
         self.port = Some(port);
         self
     }
+
+    /// The same URL with one more query parameter, which replaces others with this key.
+    pub fn with_param(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let key = key.into();
+        self.params.retain(|(known, _)| *known != key);
+        self.params.push((key, value.into()));
+        self
+    }
 }
 
 /// Why a text is not a URL of a cell.

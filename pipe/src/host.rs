@@ -231,7 +231,7 @@ impl Shared {
 }
 
 async fn start(settings: &Settings, describe: &Describe) -> Result<Shared, StartError> {
-    let urls = settings.place.urls().iter().cloned();
+    let urls = settings.place.secured_urls();
     let plain = Cell::builder(settings.me.clone()).resolver(TreePolicy).dial_any(urls);
     let cell = describe(plain).start().await?;
     let activity = Arc::new(Activity::new());

@@ -65,6 +65,14 @@ impl Place {
         self.security
     }
 
+    /// The URLs with what was said about security, where they do not say so themselves.
+    pub(crate) fn secured_urls(&self) -> impl Iterator<Item = CellUrl> {
+        self.urls.iter().cloned().map(|url| match self.security {
+            Some(security) if url.param("tls").is_none() => url.with_param("tls", security.as_str()),
+            _ => url,
+        })
+    }
+
     /// Whether the URL is that of the server and the pipe's cell a root of its own; otherwise the URL is the parent's.
     pub fn is_root(&self) -> bool {
         self.fqcn.is_server()

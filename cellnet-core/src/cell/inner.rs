@@ -118,14 +118,14 @@ impl Inner {
 
     /// Whether a message can travel by a link at all.
     pub(crate) fn check(&self, link: &Link, headers: &Headers, body: &Bytes) -> Result<(), RequestError> {
+        let size = headers.size_bound() + HOP_HEADERS;
         let limit = match link.info.legacy_max_frame.filter(|_| link.cellnet.is_none()) {
-            Some(frame) => self.config.max_message.min(frame.saturating_sub(LEGACY_HEAD)),
+            Some(frame) => self.config.max_message.min(frame.saturating_sub(crate::wire::PREFIX_LEN + size)),
             None => self.config.max_message,
         };
         if body.len() > limit {
             return Err(RequestError::TooBig { size: body.len(), limit });
         }
-        let size = headers.size_bound() + HOP_HEADERS;
         if size > crate::wire::MAX_HEADERS { Err(RequestError::HeadersTooBig(size)) } else { Ok(()) }
     }
 
@@ -225,9 +225,6 @@ impl Inner {
 
 /// What a hop adds to the headers at most: its own name and the next one's, times and sizes.
 const HOP_HEADERS: usize = 2 * crate::fqcn::MAX_LEN + 256;
-
-/// Headers of a frame to a peer with a frame limit: the most a head can take.
-const LEGACY_HEAD: usize = crate::wire::PREFIX_LEN + crate::wire::MAX_HEADERS;
 
 /// A header's name without a copy.
 pub(crate) fn name(text: &'static str) -> ByteString {

@@ -23,9 +23,12 @@ pub(crate) const ADMIN: &str = "admin@example.org";
 
 /// The folder with the credentials of a participant. The first caller makes the kits; that takes seconds.
 pub(crate) fn kit(participant: &str) -> PathBuf {
-    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let kits = READY.get_or_init(provision).as_ref().unwrap_or_else(|why| panic!("no start-up kits: {why}"));
-    kits.join(participant).join("startup")
+    kits().join(PROJECTS[0]).join("prod_00").join(participant).join("startup")
+}
+
+/// The same of another network, with an authority of its own.
+pub(crate) fn foreign_kit(participant: &str) -> PathBuf {
+    kits().join(PROJECTS[1]).join("prod_00").join(participant).join("startup")
 }
 
 /// The credentials of a participant, loaded.
@@ -58,25 +61,36 @@ pub(crate) fn participant(name: &str) -> &str {
     }
 }
 
+const PROJECTS: [&str; 2] = ["ours", "foreign"];
+
+fn kits() -> &'static Path {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    READY.get_or_init(provision).as_ref().unwrap_or_else(|why| panic!("no start-up kits: {why}"))
+}
+
 /// Makes the kits once in a while, whichever test process comes first.
 fn provision() -> Result<PathBuf, String> {
     let script = fs::read(scripts().join("kits.py")).map_err(|e| e.to_string())?;
     let digest = Sha256::digest(script);
     let key: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kits").join(key);
+    // Not below the folder where cells of the reference run: they would find the kits' configuration there.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target directory")?;
+    let home = target.join("kits").join(key);
     let io = |e: std::io::Error| format!("cannot write to {}: {e}", home.display());
     fs::create_dir_all(&home).map_err(io)?;
     let lock = File::create(home.join("lock")).map_err(io)?;
     lock.lock().map_err(io)?;
-    let (project, stamp) = (home.join("kits"), home.join("complete"));
+    let stamp = home.join("complete");
     let made = fs::metadata(&stamp).and_then(|data| data.modified()).ok();
     if made.and_then(|made| made.elapsed().ok()).is_none_or(|age| age > FRESH) {
         // A half-made project would be continued, and an old one's certificates used again.
-        let _ = fs::remove_dir_all(&project);
-        run_script("kits", &[&home.to_string_lossy(), "kits"])?;
+        for project in PROJECTS {
+            let _ = fs::remove_dir_all(home.join(project));
+            run_script("kits", &[&home.to_string_lossy(), project])?;
+        }
         File::create(&stamp).map_err(io)?;
     }
-    Ok(project.join("prod_00"))
+    Ok(home)
 }
 
 /// The certificates run out after 360 days.

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cellnet_pipe::{
-    CellPipe, ConnectionProperties, HandlerConfig, MessageType, Mode, Pipe, PipeEvent, PipeHandler,
-    PipeMessage, Place,
+    CellPipe, ConnectionProperties, ConnectionSecurity, HandlerConfig, MessageType, Mode, Pipe, PipeEvent,
+    PipeHandler, PipeMessage, Place,
 };
 use serde_json::{Value as Json, json};
 
@@ -55,21 +55,27 @@ impl Attach {
 
     /// As connection properties say.
     pub(crate) fn known(known: &Known, root_url: &str) -> Self {
-        let place = |name: &str, url: &str| Place::new(fqcn(name), parse(url));
+        Self::known_by(TCP, known, root_url)
+    }
+
+    /// As connection properties say, over such a connection.
+    pub(crate) fn known_by(leg: Leg, known: &Known, root_url: &str) -> Self {
+        let security: ConnectionSecurity = leg.mode.as_str().parse().expect("the names are the same");
+        let place = |name: &str, url: &str| Place::new(fqcn(name), parse(url)).with_security(security);
         let properties = ConnectionProperties {
             root: place("server", &known.root),
             cp: place("site-1", &known.cp),
             relay: known.relay.as_ref().map(|url| place("relay-1", url)),
         };
         let mut scope = json!({
-            "root": {"fqcn": "server", "url": known.root},
-            "cp": {"fqcn": "site-1", "url": known.cp},
+            "root": {"fqcn": "server", "url": known.root, "connection_security": leg.mode.as_str()},
+            "cp": {"fqcn": "site-1", "url": known.cp, "connection_security": leg.mode.as_str()},
         });
         if let Some(url) = &known.relay {
-            scope["relay"] = json!({"fqcn": "relay-1", "url": url});
+            scope["relay"] = json!({"fqcn": "relay-1", "url": url, "connection_security": leg.mode.as_str()});
         }
         let place = properties.choose(root_url).expect("a known URL").clone();
-        Self { place, url: root_url.into(), scope, leg: TCP }
+        Self { place, url: root_url.into(), scope, leg }
     }
 
     /// The reference's side.

@@ -54,7 +54,7 @@ pub(crate) async fn python_listening(script: &str, args: &[&str]) -> (Process, S
 pub(crate) async fn linked(cell: &Cell, peer: &str) {
     let mut events = cell.events();
     let wanted = fqcn(peer);
-    in_time("the neighbour", async {
+    in_time(&format!("the neighbour {peer} of {}", cell.name()), async {
         while !cell.neighbours().contains(&wanted) {
             events.next().await.expect("the cell lives");
         }
