@@ -34,7 +34,7 @@ async fn evil_is_not_site_1(scheme: &str) {
     let evil = victim.dialler("site-1").tls(evil).start().await.unwrap();
     victim.logs("a certificate for 'evil' does not allow the name 'site-1'").await;
     told_why(&evil, "closed").await;
-    real.is_unharmed().await;
+    real.stays_unharmed().await;
 }
 
 async fn a_client_of_another_authority_is_refused(scheme: &str) {
@@ -85,7 +85,7 @@ async fn refuses_client(scheme: &str, reason: &str, alert: &str, credentials: im
     let bad = victim.dialler("site-1").tls(credentials(victim.pki())).start().await.unwrap();
     victim.logs(reason).await;
     told_why(&bad, far_end(scheme, reason, alert)).await;
-    good.is_unharmed().await;
+    good.stays_unharmed().await;
 }
 
 /// The client has a reason not to go on, and the server is told.

@@ -29,7 +29,7 @@ async fn compression_is_not_agreed_to_and_what_is_compressed_all_the_same_is_ref
     peer.send(FIN | COMPRESSED | BINARY, &raw::hello("site-2")).await;
     peer.closed().await;
     victim.logs("a reserved bit is set").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +40,7 @@ async fn a_page_of_a_foreign_site_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     peer.closed().await;
     victim.logs("GET /f3 was answered with 403").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +66,7 @@ async fn claims_of_three_gibibytes_cost_nothing_and_are_closed() {
     victim.logs("a message of 3221225472 bytes").await;
     let grown = victim.peak().saturating_sub(before);
     assert!(grown < 16 * MIB, "grew by {grown} bytes");
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +88,7 @@ async fn a_flood_of_fragments_stays_small_and_ends() {
     victim.logs("fragments for a message of this size").await;
     let grown = victim.peak().saturating_sub(before);
     assert!(grown < 16 * MIB, "grew by {grown} bytes");
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,7 +106,7 @@ async fn text_is_read_past_and_too_much_of_it_ends_the_connection() {
     let flood = async { while peer.stream.write_all(&text).await.is_ok() {} };
     timeout(Duration::from_secs(30), flood).await.expect("it is closed");
     victim.logs("bytes of text").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 /// A connection that can do what a library for WebSocket would not.
