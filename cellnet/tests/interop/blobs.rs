@@ -16,8 +16,8 @@ use crate::{
     payload::{describe, payload, to_json},
     process::Process,
     support::{
-        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, python_listening, relaying,
-        url_of,
+        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, no_foreign_origins,
+        python_listening, relaying, url_of,
     },
 };
 
@@ -38,6 +38,7 @@ async fn blobs_between_a_server_of_ours_and_a_client_of_the_reference() {
     every_size(&server, "site-1").await;
     big_ones(&server, "site-1", &url_of(&server)).await;
     handlers_that_fail_are_no_silence(&server, "site-1").await;
+    no_foreign_origins([&server]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,6 +49,7 @@ async fn blobs_between_a_server_of_the_reference_and_a_client_of_ours() {
     talk(&site, "server", STREAM).await;
     every_size(&site, "server").await;
     big_ones(&site, "server", &url).await;
+    no_foreign_origins([&site]);
 }
 
 /// Around the size of a chunk and of the window.
@@ -115,6 +117,7 @@ async fn blobs_cross_a_relay_of_ours() {
     let args = ["--parent", &parent, "--fqcn", "relay-1.site-2", "--count", "1", "--size", &size];
     let result = Process::python("client_cell", &args).expect("RESULT").await;
     assert_eq!((&result["ok"], &result["bad"]), (&json!(1), &json!(0)), "{result}");
+    no_foreign_origins([&relay]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,6 +135,7 @@ async fn blobs_cross_a_relay_of_the_reference() {
             assert_eq!(describe(&reply.payload), describe(&sent), "{kind} from {}", asking.name());
         }
     }
+    no_foreign_origins([&site, &server]);
     end(&site).await;
     end(&server).await;
 }

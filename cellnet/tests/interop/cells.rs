@@ -17,7 +17,8 @@ use crate::{
     payload::{from_json, object, to_json},
     process::Process,
     support::{
-        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, lost, python_listening, url_of,
+        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, lost, no_foreign_origins,
+        python_listening, url_of,
     },
 };
 
@@ -38,6 +39,7 @@ async fn a_server_of_ours_and_clients_of_the_reference() {
     plain_outcomes(&server, "site-1").await;
     one_site_asks_another_through(&server).await;
     many_are_asked_at_once(&server).await;
+    no_foreign_origins([&server]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,6 +51,7 @@ async fn a_server_of_the_reference_and_a_client_of_ours() {
     talk(&site, "server", PLAIN).await;
     plain_outcomes(&site, "server").await;
     our_sites_meet_at(&url, &site).await;
+    no_foreign_origins([&site]);
     goodbyes_are_no_losses(&mut root, &url, site).await;
 }
 

@@ -25,7 +25,10 @@ use crate::{
     payload::{decoded, payload},
     process::Process,
     side::{Attach, Case, Ours},
-    support::{any_port, ask, builder, code, fqcn, in_time, linked, lost, python_listening, url_of},
+    support::{
+        any_port, ask, builder, code, fqcn, in_time, linked, lost, no_foreign_origins, python_listening,
+        url_of,
+    },
 };
 
 /// A channel that does not stream.
@@ -84,6 +87,7 @@ async fn a_frozen_peer_is_gone_by_its_deadline_and_harms_nobody() {
         });
         assert_eq!(code(&back.await), "ok");
     }
+    no_foreign_origins([&server]);
 }
 
 /// Pairs of pipes talk through a root that is killed and started again while they do. Nobody helps them.

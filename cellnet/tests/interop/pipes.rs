@@ -9,13 +9,14 @@ use tokio::task::JoinSet;
 use crate::{
     payload::{KINDS, to_json},
     side::{Attach, Case, Known, Ours, SIZE},
-    support::{PATIENCE, linked, listening, python_listening, relaying, url_of},
+    support::{PATIENCE, linked, listening, no_foreign_origins, python_listening, relaying, url_of},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipes_through_a_root_of_ours() {
     let root = listening("server").await;
     converse_in_every_way(&Attach::root(&url_of(&root))).await;
+    no_foreign_origins([&root]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,6 +37,7 @@ async fn pipes_attached_to_cells_of_ours_by_connection_properties() {
         (Attach::known(&known, &url_of(&relay)), Case { ours: Mode::Passive, we_ask: true, handled: true }),
     ];
     converse_all(talks).await;
+    no_foreign_origins([&cp, &relay]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,6 +53,7 @@ async fn pipes_attached_to_a_cp_of_the_reference_by_connection_properties() {
         (Attach::known(&known, &known.root), Case { ours: Mode::Passive, we_ask: true, handled: true }),
     ];
     converse_all(talks).await;
+    no_foreign_origins([&root]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

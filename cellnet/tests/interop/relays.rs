@@ -11,7 +11,10 @@ use crate::{
     behaviour::{behave, talk, they_are_told},
     payload::{object, to_json},
     process::Process,
-    support::{ask, code, dialling, end, fqcn, linked, listening, python_listening, relaying, url_of},
+    support::{
+        ask, code, dialling, end, fqcn, linked, listening, no_foreign_origins, python_listening, relaying,
+        url_of,
+    },
 };
 
 /// A channel that does not stream.
@@ -52,6 +55,7 @@ async fn a_relay_of_ours_between_cells_of_the_reference() {
         let account = they_are_told(&relay, child, PLAIN, order).await;
         assert_eq!(account["return_code"], "comm_error", "{target}: {account}");
     }
+    no_foreign_origins([&relay, &ours]);
     assert!(site.stop().await.success());
     assert!(root.stop().await.success());
 }
@@ -75,6 +79,7 @@ async fn a_relay_of_the_reference_between_cells_of_ours() {
     }
     let lost = ask(&server, "relay-1.nobody", PLAIN, "echo", Payload::None).await;
     assert_eq!(code(&lost), "comm_error");
+    no_foreign_origins([&site, &server]);
     end(&site).await;
     end(&server).await;
 }
