@@ -380,10 +380,10 @@ impl Net {
 }
 
 /// Notes the origins of what reaches a cell.
-fn origins(cell: &Cell) -> mpsc::UnboundedReceiver<Fqcn> {
-    let (tx, rx) = mpsc::unbounded_channel();
+fn origins(cell: &Cell) -> mpsc::Receiver<Fqcn> {
+    let (tx, rx) = mpsc::channel(8);
     cell.handle("task", "*", move |request: Request| {
-        let _ = tx.send(request.origin.clone());
+        let _ = tx.try_send(request.origin.clone());
         async { Ok::<_, HandlerError>(Message::empty()) }
     });
     rx
