@@ -25,7 +25,7 @@
 //! One frame is one binary message, whose size must be the length in the frame's prefix. Messages may be fragmented,
 //! and no extension is offered or accepted. A WebSocket connection is one lane, because TCP delivers in order.
 //!
-//! A listener's peer that is not cellnet is taken for a client of the reference, which takes no message above 4 MiB
+//! A listener's peer that is not cellnet is taken for a client of the reference, which takes no message of 4 MiB or more
 //! (`fuel/f3/drivers/aio_http_driver.py`).
 //!
 //! `GET /` and `GET /healthz` tell people and monitors that a cell is there.
@@ -260,9 +260,9 @@ fn accepted(stream: &TcpStream) -> Result<ConnectionInfo, TransportError> {
     Ok(info)
 }
 
-/// The longest message that a client of the reference takes: what aiohttp sets if nothing else is asked for
-/// (`fuel/f3/drivers/aio_http_driver.py`).
-const LEGACY_MAX_FRAME: usize = 4 * 1024 * 1024;
+/// The longest message that a client of the reference takes: its aiohttp refuses 4 MiB and more, if nothing else is
+/// asked for (`fuel/f3/drivers/aio_http_driver.py`).
+const LEGACY_MAX_FRAME: usize = 4 * 1024 * 1024 - 1;
 
 /// The one lane of an upgraded connection.
 fn opened<R, W>(

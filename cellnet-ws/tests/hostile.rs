@@ -349,7 +349,7 @@ async fn only_listeners_limit_messages_to_strangers() {
     let (dialled, accepted) =
         tokio::join!(ws.connect(&target), async { listener.accept().await.unwrap().await });
     let (mut dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
-    assert_eq!((dialled.info.legacy_max_frame, accepted.info.legacy_max_frame), (None, Some(4_194_304)));
+    assert_eq!((dialled.info.legacy_max_frame, accepted.info.legacy_max_frame), (None, Some(4_194_303)));
     assert!(dialled.info.needs_heartbeat && accepted.info.needs_heartbeat);
     dialled.control.tx.feed(&mut Batch::from([frame(b"x")]));
     dialled.control.tx.flush().await.unwrap();
