@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cellnet_benches::PLAIN;
+use cellnet_benches::{PLAIN, driver::is_secure};
 use cellnet_core::{
     cell::{Cell, HandlerError},
     message::Message,
@@ -34,7 +34,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const SCHEMES: [&str; 3] = ["tcp", "ws", "quic"];
+const SCHEMES: [&str; 1] = ["tcp"];
 
 fn main() {
     let said = |flag| std::env::args().any(|argument| argument == flag);
@@ -102,7 +102,8 @@ impl Net {
         let (far, near) = (runtime(), runtime());
         let cell = |name: &str| {
             let builder = Cell::builder(fqcn(name)).transport(Tcp::new()).transport(Ws::new());
-            builder.transport(Quic::new()).resolver(Tree).tls(pki.tls(name, TlsMode::Tls))
+            let builder = builder.transport(Quic::new()).resolver(Tree);
+            if is_secure(scheme) { builder.tls(pki.tls(name, TlsMode::Tls)) } else { builder }
         };
         let url = format!("{scheme}://127.0.0.1:0").parse().expect("a valid URL");
         let server = far.block_on(cell("server").listen(url).start()).expect("loopback can be listened on");
@@ -143,7 +144,7 @@ impl Net {
             // It was stopped, which is an error to those who wait for its end.
             let _ = self.near.block_on(stream);
         }
-        self.near.block_on(sleep(WARM_UP));
+        self.near.block_on(async { sleep(WARM_UP).await });
     }
 }
 

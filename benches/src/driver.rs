@@ -26,12 +26,12 @@ pub fn transports() -> Transports {
 pub fn open(ends: &Ends, scheme: &str, pki: &Pki, load: &Load) -> Way {
     let url: CellUrl = format!("{scheme}://127.0.0.1:0").parse().expect("a valid URL");
     let driver = transports().driver(&url).expect("the driver is known").clone();
-    let tls = pki.tls("bench", TlsMode::Tls);
+    let tls = is_secure(scheme).then(|| pki.tls("bench", TlsMode::Tls));
     let mut bind = Bind::new(url, Budget::new(BUDGET));
-    bind.tls = Some(tls.clone());
+    bind.tls.clone_from(&tls);
     let mut listener = ends.far.block_on(driver.listen(&bind)).expect("loopback can be listened on");
     let mut target = Target::new(listener.local_url().clone(), Budget::new(BUDGET));
-    target.tls = Some(tls);
+    target.tls = tls;
     let accepted = ends.far.spawn(async move {
         let accepting = listener.accept().await.expect("a connection comes");
         (accepting.await.expect("its set-up succeeds"), listener)
@@ -44,6 +44,11 @@ pub fn open(ends: &Ends, scheme: &str, pki: &Pki, load: &Load) -> Way {
     let mut sink = LaneSink { rx: rx.rx, batch: Batch::new(), _open: (rx.tx, idle, listener) };
     sink.rx.set_max_frame(2 << 20);
     Way::new(source, sink)
+}
+
+/// Whether a scheme asks for TLS; credentials with a mode of their own would protect the others too.
+pub fn is_secure(scheme: &str) -> bool {
+    ["stcp", "wss", "quic"].contains(&scheme)
 }
 
 /// As the frame budget of a cell.

@@ -5,19 +5,30 @@
 #[path = "common/log.rs"]
 mod log;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use cellnet_core::{
     CellUrl, Fqcn, Scheme,
     cell::{Cell, CellBuilder, HandlerError, OriginCheck, Request, Stage},
     identity::{Claim, CommonNamePolicy, IdentityPolicy},
     message::Message,
+    route::{Neighbours, Resolver},
     stream::IncomingStream,
     testkit::sim::{Sim, Tree, blob, echo, fqcn},
     tls::TlsMode,
-    transport::{Accepting, Bind, Connection, Listener, Target, Transport, TransportError, mem::MemHost},
-    wire::{Headers, Value, keys::cn},
+    transport::{
+        Accepting, Batch, Bind, Connection, Frame, FrameSender, Lane, Listener, Target, Transport,
+        TransportError, mem::MemHost,
+    },
+    wire::{FrameKind, Headers, PREFIX_LEN, Prefix, Value, keys::cn},
 };
 use log::Log;
 use tokio::sync::mpsc;
@@ -25,19 +36,36 @@ use tokio::sync::mpsc;
 /// Common names by hosts.
 type Names = Arc<BTreeMap<&'static str, &'static str>>;
 
-/// A wire whose ends have shown certificates.
+type Change = Arc<dyn Fn(&mut Headers) + Send + Sync>;
+
+/// What cells, by their names, change in messages with a topic before they send them.
+type Lies = Arc<Mutex<BTreeMap<(String, String), Change>>>;
+
+/// A wire whose ends have shown certificates, and whose near end may lie.
 #[derive(Debug)]
 struct Badge {
     host: MemHost,
+    ends: Ends,
+}
+
+#[derive(Clone)]
+struct Ends {
+    name: String,
     mode: TlsMode,
     names: Names,
+    lies: Lies,
 }
 
 #[derive(Debug)]
 struct BadgeListener {
     listener: Box<dyn Listener>,
-    mode: TlsMode,
-    names: Names,
+    ends: Ends,
+}
+
+#[derive(Debug)]
+struct Liar {
+    sender: Box<dyn FrameSender>,
+    ends: Ends,
 }
 
 #[async_trait]
@@ -48,12 +76,11 @@ impl Transport for Badge {
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportError> {
         let connection = self.host.connect(target).await?;
-        Ok(shown(connection, self.mode, &self.names))
+        Ok(self.ends.put_on(connection))
     }
 
     async fn listen(&self, bind: &Bind) -> Result<Box<dyn Listener>, TransportError> {
-        let (mode, names) = (self.mode, self.names.clone());
-        Ok(Box::new(BadgeListener { listener: self.host.listen(bind).await?, mode, names }))
+        Ok(Box::new(BadgeListener { listener: self.host.listen(bind).await?, ends: self.ends.clone() }))
     }
 }
 
@@ -64,16 +91,62 @@ impl Listener for BadgeListener {
     }
 
     async fn accept(&mut self) -> Result<Accepting, TransportError> {
-        let (accepting, mode, names) = (self.listener.accept().await?, self.mode, self.names.clone());
-        Ok(Box::pin(async move { Ok(shown(accepting.await?, mode, &names)) }))
+        let (accepting, ends) = (self.listener.accept().await?, self.ends.clone());
+        Ok(Box::pin(async move { Ok(ends.put_on(accepting.await?)) }))
     }
 }
 
-fn shown(mut connection: Connection, mode: TlsMode, names: &Names) -> Connection {
-    let info = &mut connection.info;
-    info.tls = mode;
-    info.peer_cn = names.get(&*info.remote.replace("mem://", "")).map(|&name| name.to_owned());
-    connection
+#[async_trait]
+impl FrameSender for Liar {
+    fn feed(&mut self, batch: &mut Batch) {
+        for frame in &mut *batch {
+            if let Some(changed) = self.ends.change(frame) {
+                *frame = changed;
+            }
+        }
+        self.sender.feed(batch);
+    }
+
+    async fn flush(&mut self) -> Result<(), TransportError> {
+        self.sender.flush().await
+    }
+
+    async fn close(&mut self) -> Result<(), TransportError> {
+        self.sender.close().await
+    }
+}
+
+impl Ends {
+    fn put_on(&self, mut connection: Connection) -> Connection {
+        let info = &mut connection.info;
+        info.tls = self.mode;
+        info.peer_cn = self.names.get(&*info.remote.replace("mem://", "")).map(|&name| name.to_owned());
+        let Lane { tx, rx } = connection.control;
+        let tx = Box::new(Liar { sender: tx, ends: self.clone() });
+        connection.control = Lane { tx, rx };
+        connection
+    }
+
+    /// A frame with a lie, if there is one for it.
+    fn change(&self, frame: &Frame) -> Option<Frame> {
+        let prefix = frame.prefix().ok().filter(|prefix| prefix.frame_kind() == Some(FrameKind::Data))?;
+        let mut headers = Headers::decode(&frame.head().slice(PREFIX_LEN..)).ok()?;
+        let topic = headers.text(cn::TOPIC)?.to_string();
+        self.lies.lock().unwrap().get(&(self.name.clone(), topic))?(&mut headers);
+        let mut block = BytesMut::new();
+        headers.encode(&mut block).unwrap();
+        let length = (PREFIX_LEN + block.len() + frame.body().len()) as u32;
+        let mut head = BytesMut::new();
+        Prefix { length, header_len: block.len() as u16, ..prefix }.encode(&mut head);
+        head.extend_from_slice(&block);
+        Some(Frame::new(head.freeze(), frame.body().clone()))
+    }
+}
+
+impl fmt::Debug for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ends").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A network in which hosts have shown these common names.
@@ -81,16 +154,24 @@ struct Net {
     sim: Sim,
     mode: TlsMode,
     names: Names,
+    lies: Lies,
 }
 
 impl Net {
     fn new(mode: TlsMode, names: &[(&'static str, &'static str)]) -> Self {
-        Self { sim: Sim::new(), mode, names: Arc::new(names.iter().copied().collect()) }
+        Self {
+            sim: Sim::new(),
+            mode,
+            names: Arc::new(names.iter().copied().collect()),
+            lies: Lies::default(),
+        }
     }
 
     /// A cell on a host.
     fn builder(&self, name: &str, host: &str) -> CellBuilder {
-        let badge = Badge { host: self.sim.net.host(host), mode: self.mode, names: self.names.clone() };
+        let ends =
+            Ends { name: name.into(), mode: self.mode, names: self.names.clone(), lies: self.lies.clone() };
+        let badge = Badge { host: self.sim.net.host(host), ends };
         Cell::builder(fqcn(name)).transport(badge).resolver(Tree).config(self.sim.config.clone())
     }
 
@@ -268,29 +349,41 @@ async fn a_policy_of_ones_own_decides_alone() {
     assert!(log.text().contains("only 'friend' may come"), "{}", log.text());
 }
 
-/// Lets a cell send what it sends next with other headers.
-fn disguise(cell: &Cell, topic: &str, change: impl Fn(&mut Headers) + Send + Sync + 'static) {
-    cell.add_filter(Stage::OutgoingRequest, "task", topic, move |passing| {
-        change(passing.headers);
-        Ok(())
-    });
+/// A network in the clear whose cells may lie.
+fn liars() -> Net {
+    Net::new(TlsMode::Clear, &[])
 }
 
-/// server ← relay ← relay.site, server ← other
-async fn tree(sim: &Sim) -> [Cell; 4] {
-    [
-        sim.cell("server", &[]).await,
-        sim.cell("relay", &["server"]).await,
-        sim.cell("relay.site", &["relay"]).await,
-        sim.cell("other", &["server"]).await,
-    ]
+impl Net {
+    /// Lets a cell change what it sends under a topic.
+    fn lie(&self, name: &str, topic: &str, change: impl Fn(&mut Headers) + Send + Sync + 'static) {
+        self.lies.lock().unwrap().insert((name.into(), topic.into()), Arc::new(change));
+    }
+
+    /// A cell that listens under its name.
+    async fn cell(&self, name: &str, up: &[&str]) -> Cell {
+        let builder = self.builder(name, name).listen(url(name));
+        let cell = up.iter().fold(builder, |builder, up| builder.dial(url(up))).start().await.unwrap();
+        cell.connected().await;
+        cell
+    }
+
+    /// server ← relay ← relay.site, server ← other
+    async fn tree(&self) -> [Cell; 4] {
+        [
+            self.cell("server", &[]).await,
+            self.cell("relay", &["server"]).await,
+            self.cell("relay.site", &["relay"]).await,
+            self.cell("other", &["server"]).await,
+        ]
+    }
 }
 
 /// Notes the origins of what reaches a cell.
-fn origins(cell: &Cell) -> mpsc::UnboundedReceiver<Fqcn> {
-    let (tx, rx) = mpsc::unbounded_channel();
+fn origins(cell: &Cell) -> mpsc::Receiver<Fqcn> {
+    let (tx, rx) = mpsc::channel(8);
     cell.handle("task", "*", move |request: Request| {
-        let _ = tx.send(request.origin.clone());
+        let _ = tx.try_send(request.origin.clone());
         async { Ok::<_, HandlerError>(Message::empty()) }
     });
     rx
@@ -302,15 +395,15 @@ fn foreign(cell: &Cell) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_child_speaks_for_itself_and_below_and_for_nobody_else() {
-    let sim = Sim::new();
-    let [server, relay, site, other] = tree(&sim).await;
+    let net = liars();
+    let [server, relay, site, other] = net.tree().await;
     let mut seen = origins(&server);
     let log = Log::begin();
     for (i, claimed) in
         ["server", "server.job", "relay", "relay.site-2", "other", "relay.sit"].into_iter().enumerate()
     {
         let topic = format!("as {claimed}");
-        disguise(&site, &topic, move |headers| headers.set(cn::ORIGIN, claimed));
+        net.lie("relay.site", &topic, move |headers| headers.set(cn::ORIGIN, claimed));
         let ask =
             site.request(server.name(), "task", topic, Message::empty()).timeout(Duration::from_secs(1));
         assert!(ask.await.is_err(), "{claimed}");
@@ -318,7 +411,7 @@ async fn a_child_speaks_for_itself_and_below_and_for_nobody_else() {
         assert!(log.text().contains(&format!("'relay.site' does not speak for its origin '{claimed}'")));
     }
     assert_eq!(relay.counters().dropped.get(), 6);
-    disguise(&site, "child", |headers| headers.set(cn::ORIGIN, "relay.site.job"));
+    net.lie("relay.site", "child", |headers| headers.set(cn::ORIGIN, "relay.site.job"));
     site.fire_and_forget(server.name(), "task", "child", Message::empty()).await.unwrap();
     assert_eq!(seen.recv().await, Some(fqcn("relay.site.job")));
     assert!(seen.try_recv().is_err(), "nothing else has arrived");
@@ -327,34 +420,34 @@ async fn a_child_speaks_for_itself_and_below_and_for_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_parent_speaks_for_everybody_but_me_and_below() {
-    let sim = Sim::new();
-    let [server, _relay, site, _other] = tree(&sim).await;
+    let net = liars();
+    let [server, relay, site, _other] = net.tree().await;
     let mut seen = origins(&site);
     // The relay passes on what comes from above.
     for (i, claimed) in ["relay.site", "relay.site.job"].into_iter().enumerate() {
-        disguise(&server, claimed, move |headers| headers.set(cn::ORIGIN, claimed));
+        net.lie("server", claimed, move |headers| headers.set(cn::ORIGIN, claimed));
         server.fire_and_forget(site.name(), "task", claimed, Message::empty()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The relay knows better than its server who is below it.
-        assert_eq!((foreign(&_relay), foreign(&site)), (i as u64 + 1, 0), "{claimed}");
+        assert_eq!((foreign(&relay), foreign(&site)), (i as u64 + 1, 0), "{claimed}");
     }
-    disguise(&_relay, "relay.site", |headers| headers.set(cn::ORIGIN, "relay.site"));
-    _relay.fire_and_forget(site.name(), "task", "relay.site", Message::empty()).await.unwrap();
+    net.lie("relay", "relay.site", |headers| headers.set(cn::ORIGIN, "relay.site"));
+    relay.fire_and_forget(site.name(), "task", "relay.site", Message::empty()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(foreign(&site), 1);
-    disguise(&_relay, "as other", |headers| headers.set(cn::ORIGIN, "other"));
-    _relay.fire_and_forget(site.name(), "task", "as other", Message::empty()).await.unwrap();
+    net.lie("relay", "as other", |headers| headers.set(cn::ORIGIN, "other"));
+    relay.fire_and_forget(site.name(), "task", "as other", Message::empty()).await.unwrap();
     assert_eq!(seen.recv().await, Some(fqcn("other")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_child_is_a_child_even_if_it_was_dialled() {
-    let sim = Sim::new();
-    let site = sim.cell("site-1", &[]).await;
-    let server = sim.cell("server", &["site-1"]).await;
+    let net = liars();
+    let site = net.cell("site-1", &[]).await;
+    let server = net.cell("server", &["site-1"]).await;
     let mut seen = origins(&server);
     for (claimed, expected) in [("site-2", 1), ("site-1.job", 1)] {
-        disguise(&site, claimed, move |headers| headers.set(cn::ORIGIN, claimed));
+        net.lie("site-1", claimed, move |headers| headers.set(cn::ORIGIN, claimed));
         site.fire_and_forget(server.name(), "task", claimed, Message::empty()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(foreign(&server), expected, "{claimed}");
@@ -364,11 +457,12 @@ async fn a_child_is_a_child_even_if_it_was_dialled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_foreign_origin_can_be_let_through_and_is_still_counted_and_logged() {
-    let sim = Sim::new().configured(|config| config.origins = OriginCheck::Warn);
-    let [server, relay, site, _other] = tree(&sim).await;
+    let mut net = liars();
+    net.sim.config.origins = OriginCheck::Warn;
+    let [server, relay, site, _other] = net.tree().await;
     let mut seen = origins(&server);
     let log = Log::begin();
-    disguise(&site, "t", |headers| headers.set(cn::ORIGIN, "other"));
+    net.lie("relay.site", "t", |headers| headers.set(cn::ORIGIN, "other"));
     site.fire_and_forget(server.name(), "task", "t", Message::empty()).await.unwrap();
     assert_eq!(seen.recv().await, Some(fqcn("other")));
     assert_eq!((foreign(&relay), foreign(&server)), (1, 1));
@@ -377,16 +471,16 @@ async fn a_foreign_origin_can_be_let_through_and_is_still_counted_and_logged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_names_the_receiver_is_no_way_round_the_check() {
-    let sim = Sim::new();
-    let [server, relay, site, other] = tree(&sim).await;
+    let net = liars();
+    let [server, relay, site, other] = net.tree().await;
     let mut seen = origins(&server);
-    let asked = Arc::new(std::sync::Mutex::new(0));
+    let asked = Arc::new(Mutex::new(0));
     let count = asked.clone();
     relay.add_filter(Stage::Incoming, "*", "*", move |_| {
         *count.lock().unwrap() += 1;
         Ok(())
     });
-    disguise(&site, "t", |headers| {
+    net.lie("relay.site", "t", |headers| {
         headers.set(cn::ORIGIN, "other");
         let hop = Value::Array(vec![Value::text("relay"), Value::F64(1.0)]);
         headers.set(cn::ROUTE, Value::Array(vec![hop]));
@@ -401,14 +495,14 @@ async fn a_route_that_names_the_receiver_is_no_way_round_the_check() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_too_long_to_be_kept_needs_its_origin_too() {
-    let sim = Sim::new();
-    let server = sim.cell("server", &[]).await;
-    let small = sim.builder("relay").configure(|config| config.link.max_frame = 100_000);
+    let net = liars();
+    let server = net.cell("server", &[]).await;
+    let small = net.builder("relay", "relay").configure(|config| config.link.max_frame = 100_000);
     let relay = small.listen(url("relay")).dial(url("server")).start().await.unwrap();
     relay.connected().await;
-    let site = sim.cell("relay.site", &["relay"]).await;
-    let other = sim.cell("other", &["server"]).await;
-    disguise(&site, "t", |headers| headers.set(cn::ORIGIN, "other"));
+    let site = net.cell("relay.site", &["relay"]).await;
+    let other = net.cell("other", &["server"]).await;
+    net.lie("relay.site", "t", |headers| headers.set(cn::ORIGIN, "other"));
     let ask = site.request(server.name(), "task", "t", blob(200_000)).timeout(Duration::from_secs(1));
     assert!(ask.await.is_err());
     assert_eq!((relay.counters().oversize.get(), foreign(&relay)), (1, 1));
@@ -419,24 +513,37 @@ async fn a_frame_too_long_to_be_kept_needs_its_origin_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_loop_of_ones_own_request_is_answered_at_once() {
-    let sim = Sim::new();
-    let [server, relay, site, _other] = tree(&sim).await;
-    // Nothing routes in circles by itself, so the way is entered by hand.
-    disguise(&site, "t", |headers| {
-        let hop = |name: &'static str| Value::Array(vec![Value::text(name), Value::F64(1.0)]);
-        headers.set(cn::ROUTE, Value::Array(vec![hop("relay.site"), hop("relay")]));
-    });
+    let net = liars();
+    let builder = |name, next| net.builder(name, name).resolver(Always(next));
+    // a → b → c → a
+    let a = builder("a", "b").listen(url("a")).start().await.unwrap();
+    let b = builder("b", "c").listen(url("b")).dial(url("a")).start().await.unwrap();
+    let c = builder("c", "a").dial(url("a")).dial(url("b")).start().await.unwrap();
+    b.connected().await;
+    c.connected().await;
     let began = tokio::time::Instant::now();
-    let reply = site.request(server.name(), "task", "t", Message::empty()).await.unwrap();
-    assert!(reply.error().unwrap().contains("loop"), "{:?}", reply.error());
+    for channel in ["task", "app"] {
+        let reply = a.request(&fqcn("nobody"), channel, "t", Message::empty()).await.unwrap();
+        assert!(reply.error().unwrap().contains("loop"), "{channel}: {:?}", reply.error());
+    }
     assert!(began.elapsed() < Duration::from_secs(1));
-    assert_eq!((foreign(&relay), foreign(&site)), (0, 0));
+    assert_eq!((foreign(&a), foreign(&b), foreign(&c)), (0, 0, 0));
+}
+
+/// Sends everything the same way.
+#[derive(Debug)]
+struct Always(&'static str);
+
+impl Resolver for Always {
+    fn next_hop<'a>(&self, _: &'a Fqcn, _: &'a Fqcn, _: &dyn Neighbours) -> Option<Cow<'a, str>> {
+        Some(self.0.into())
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn everything_honest_passes_relays() {
-    let sim = Sim::new();
-    let cells = tree(&sim).await;
+    let net = liars();
+    let cells = net.tree().await;
     let [server, _relay, site, other] = &cells;
     for cell in [server, site, other] {
         cell.handle("task", "*", echo);

@@ -23,7 +23,7 @@
 //!
 //! Each is one byte. Frames follow on every stream and in both directions, as over TCP. A lane ends in order with the
 //! end of its stream. A side that leaves without ending its lanes resets them and closes the connection with code 1;
-//! code 0 follows lanes that all ended; code 2 says that the lanes were not opened as above.
+//! code 0 follows lanes that all ended, those of one side at least; code 2 says that the lanes were not opened as above.
 //!
 //! Neither side may open other streams, and datagrams are not used. There is no 0-RTT and no resumption: every
 //! handshake verifies certificates.

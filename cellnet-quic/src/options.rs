@@ -60,8 +60,9 @@ impl Quic {
         }
     }
 
-    /// Bulk lanes of connections that this side dials, and the most that it agrees to as a listener is 16 whatever
-    /// this says: 2, at most 16. With 0 everything goes over the control lane.
+    /// Bulk lanes of connections that this side dials: 2, at most 16. With 0 everything goes over the control lane. As
+    /// a listener it agrees to what the dialler wants, up to 16. One lane already fills a path; the second keeps one
+    /// large transfer from holding up another.
     pub fn with_lanes(mut self, lanes: u8) -> Self {
         self.lanes = lanes.min(MAX_LANES);
         self

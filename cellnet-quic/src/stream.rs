@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{RecvStream, SendStream, StoppedError, VarInt};
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream, StoppedError, VarInt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -30,20 +30,25 @@ pub(crate) const WRONG_LANES: VarInt = VarInt::from_u32(2);
 pub(crate) struct Trunk {
     pub(crate) connection: quinn::Connection,
     /// Lanes whose sending half has not ended in order.
-    open: AtomicUsize,
+    sending: AtomicUsize,
+    /// Lanes whose end has not been read.
+    reading: AtomicUsize,
 }
 
 impl Trunk {
     pub(crate) fn new(connection: quinn::Connection, lanes: usize) -> Arc<Self> {
-        Arc::new(Self { connection, open: AtomicUsize::new(lanes) })
+        let [sending, reading] = [lanes; 2].map(AtomicUsize::new);
+        Arc::new(Self { connection, sending, reading })
     }
 }
 
 impl Drop for Trunk {
     fn drop(&mut self) {
-        match self.open.load(Relaxed) {
-            0 => self.connection.close(DONE, b"done"),
-            _ => self.connection.close(GONE, b"gone"),
+        // Who leaves because the peer has left is in order too.
+        if self.sending.load(Relaxed) == 0 || self.reading.load(Relaxed) == 0 {
+            self.connection.close(DONE, b"done");
+        } else {
+            self.connection.close(GONE, b"gone");
         }
     }
 }
@@ -106,7 +111,7 @@ impl AsyncWrite for Writer {
                     };
                     if end.is_ok() {
                         self.end = End::Done;
-                        self.trunk.open.fetch_sub(1, Relaxed);
+                        self.trunk.sending.fetch_sub(1, Relaxed);
                     }
                     return Poll::Ready(end);
                 }
@@ -117,7 +122,7 @@ impl AsyncWrite for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if !matches!(self.end, End::Done) {
+        if !matches!(self.end, End::Done) && self.trunk.reading.load(Relaxed) > 0 {
             // Or the peer would take what it has for everything. It fails if the peer has stopped the stream.
             let _ = self.stream.reset(GONE);
         }
@@ -127,12 +132,13 @@ impl Drop for Writer {
 /// The receiving half.
 pub(crate) struct Reader {
     stream: RecvStream,
-    _trunk: Arc<Trunk>,
+    trunk: Arc<Trunk>,
+    ended: bool,
 }
 
 impl Reader {
     pub(crate) fn new(stream: RecvStream, trunk: Arc<Trunk>) -> Self {
-        Self { stream, _trunk: trunk }
+        Self { stream, trunk, ended: false }
     }
 }
 
@@ -142,6 +148,18 @@ impl AsyncRead for Reader {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream.poll_read_buf(cx, buf).map_err(Into::into)
+        let before = buf.filled().len();
+        match ready!(self.stream.poll_read_buf(cx, buf)) {
+            Ok(()) if buf.filled().len() > before || buf.remaining() == 0 => return Poll::Ready(Ok(())),
+            Ok(()) => {}
+            // The peer saw all our lanes end and left. Before, it is no order: quinn says the same of who just goes.
+            Err(ReadError::ConnectionLost(ConnectionError::ApplicationClosed(close)))
+                if close.error_code == DONE && self.trunk.sending.load(Relaxed) == 0 => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+        if !std::mem::replace(&mut self.ended, true) {
+            self.trunk.reading.fetch_sub(1, Relaxed);
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,6 +1,6 @@
 //! The suite of all drivers on QUIC.
 
-mod raw;
+mod common;
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use cellnet_core::{
     tls::TlsMode,
 };
 use cellnet_quic::{ALPN, Quic};
+use common::raw;
 
 fn rig(mode: TlsMode) -> Rig {
     let tls = Pki::new().tls("site-1", mode);

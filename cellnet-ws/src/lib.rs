@@ -317,7 +317,7 @@ const HTTP: &[u8] = b"http/1.1";
 /// A TLS handshake that failed.
 #[cfg(feature = "tls")]
 fn tls_refused(peer: &str, error: &std::io::Error) -> TransportError {
-    TransportError::Refused { peer: peer.into(), why: format!("TLS: {error}") }
+    TransportError::handshake(peer, error)
 }
 
 #[cfg(not(feature = "tls"))]

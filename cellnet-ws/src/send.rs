@@ -250,7 +250,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
             if self.waiting.is_empty() {
                 break;
             }
-            ready!(self.waiting.poll_write(&mut self.io, &self.meter, cx))?;
+            ready!(self.waiting.poll_write(&mut self.io, &[&self.meter], cx))?;
         }
         self.share = Share::default();
         Pin::new(&mut self.io).poll_flush(cx)

@@ -52,7 +52,7 @@ pub use cellnet_quic::Quic;
 #[cfg(feature = "tcp")]
 pub use cellnet_tcp::Tcp;
 #[cfg(feature = "ws")]
-pub use cellnet_ws::Ws;
+pub use cellnet_ws::{Proxy, ProxyError, Ws};
 
 /// Begins to describe a cell that routes by families, parents and the server, as the reference does, and speaks the
 /// transports that are compiled in.
@@ -72,13 +72,45 @@ pub fn builder(name: Fqcn) -> CellBuilder {
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub fn drivers(builder: CellBuilder) -> CellBuilder {
+    Drivers::default().add_to(builder)
+}
+
+/// The transports that are compiled in, each as its crate presets it, to be changed before a cell gets them.
+///
+/// ```
+/// # #[cfg(feature = "ws")] {
+/// # use cellnet::{Cell, Drivers, pipe::TreePolicy};
+/// let mut drivers = Drivers::default();
+/// drivers.ws = drivers.ws.with_allowed_origins(["https://app.example"]);
+/// let cell = drivers.add_to(Cell::builder("site-1".parse()?).resolver(TreePolicy));
+/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Drivers {
+    /// `tcp` and `stcp`.
     #[cfg(feature = "tcp")]
-    let builder = builder.transport(Tcp::new());
+    pub tcp: Tcp,
+    /// `quic`.
     #[cfg(feature = "quic")]
-    let builder = builder.transport(Quic::new());
+    pub quic: Quic,
+    /// `ws`, `wss`, `http` and `https`.
     #[cfg(feature = "ws")]
-    let builder = builder.transport(Ws::new());
-    missing::all().fold(builder, CellBuilder::transport)
+    pub ws: Ws,
+}
+
+impl Drivers {
+    /// Adds them to a cell; schemes without a transport are refused by a text that names the feature.
+    pub fn add_to(self, builder: CellBuilder) -> CellBuilder {
+        #[cfg(feature = "tcp")]
+        let builder = builder.transport(self.tcp);
+        #[cfg(feature = "quic")]
+        let builder = builder.transport(self.quic);
+        #[cfg(feature = "ws")]
+        let builder = builder.transport(self.ws);
+        missing::all().fold(builder, CellBuilder::transport)
+    }
 }
 
 /// The schemes that [`drivers`] has a transport for.

@@ -287,7 +287,7 @@ async fn a_hangup_loads_the_credentials_again_and_drops_no_link() {
     };
     logged("site-1 connected").await;
     send_signal(&server.child, "HUP").await;
-    logged("have not changed").await;
+    logged("nothing has changed").await;
     let other = pki.kit("server");
     for file in ["server.crt", "server.key"] {
         fs::copy(other.join(file), kit.join(file)).unwrap();

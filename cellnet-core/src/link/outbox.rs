@@ -107,6 +107,8 @@ struct Queue {
     bytes: usize,
     /// Messages taken since the beginning.
     taken: u64,
+    /// Cost of the message in front, if the budget had no room for it.
+    uncounted: usize,
 }
 
 impl Queue {
@@ -343,6 +345,9 @@ impl State {
         if !fits && bytes > 0 {
             return Err(message);
         }
+        if !fits {
+            self.bulk[lane].uncounted = message.cost();
+        }
         self.bulk[lane].push(message);
         Ok(())
     }
@@ -376,10 +381,11 @@ impl State {
             while roomy(batch, queue.messages.front()) {
                 batch.extend(queue.pop());
             }
-            let (freed, left) = (before - queue.bytes, queue.bytes);
-            if let Some(reserved) = &mut self.reserved {
-                // The message that waited alone may not have been counted.
-                reserved.shrink(if left == 0 && single { usize::MAX } else { freed });
+            let freed = before - queue.bytes;
+            if freed > 0
+                && let Some(reserved) = &mut self.reserved
+            {
+                reserved.shrink(freed - std::mem::take(&mut queue.uncounted));
             }
         }
     }
@@ -500,5 +506,21 @@ mod tests {
         assert!(budget.used() < 2 << 20);
         assert_eq!(outbox.drain().len(), 1);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_waits_uncounted_takes_no_room_from_the_others() {
+        let budget = Budget::new(1 << 20);
+        let outbox = Outbox::with_lanes(&LinkConfig::default(), 2, Arc::default(), budget.clone());
+        let on = |lane, bytes| Outgoing { class: Class::Bulk(lane), ..bulk(bytes) };
+        outbox.try_push(on(0, 1 << 20)).unwrap();
+        outbox.try_push(on(1, 1 << 20)).unwrap();
+        assert_eq!(budget.used(), 1 << 20);
+        let mut batch = Vec::new();
+        outbox.take(2, &mut batch).await;
+        assert_eq!((batch.len(), budget.used()), (1, 1 << 20));
+        batch.clear();
+        outbox.take(1, &mut batch).await;
+        assert_eq!((batch.len(), budget.used()), (1, 0));
     }
 }

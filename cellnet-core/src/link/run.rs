@@ -1,6 +1,6 @@
 //! The life of a link after its handshake.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -18,6 +18,7 @@ pub(super) async fn run(host: Host, link: Arc<Link>, connection: Connection, ear
     let span = tracing::debug_span!("link", peer = %link.peer, remote = %link.info.remote);
     let counters = Arc::new(Counters::default());
     let mut lanes = JoinSet::new();
+    let mut bulk_readers = JoinSet::new();
     let mut readers = Vec::new();
     for (number, lane) in std::iter::once(control).chain(bulk).enumerate() {
         let writer = write_lane(host.links.clone(), link.clone(), number, lane.tx, counters.clone());
@@ -31,19 +32,39 @@ pub(super) async fn run(host: Host, link: Arc<Link>, connection: Connection, ear
         let reader = async move {
             let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
             let ended = read_lane(&host, &link, rx, Batch::new(), false, &mut park).await;
-            link.close(ended.err().unwrap_or(LinkError::ShuttingDown));
+            match ended.err().unwrap_or(LinkError::ShuttingDown) {
+                // The other lanes may still bring what the peer wrote before it left.
+                LinkError::Closed => {}
+                reason => link.close(reason),
+            }
             leave_park(&host, &link, park);
         };
-        lanes.spawn(reader.instrument(span.clone()));
+        bulk_readers.spawn(reader.instrument(span.clone()));
     }
     host.inbox.link_up(&link);
     let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
     let ended = read_lane(&host, &link, control, early, true, &mut park).instrument(span.clone()).await;
     let reason = ended.err().unwrap_or(LinkError::ShuttingDown);
+    if matches!(reason, LinkError::Closed) {
+        ends_of(&mut bulk_readers, &link, host.links.config.stall).await;
+    }
     link.close(reason);
+    while bulk_readers.join_next().await.is_some() {}
     while lanes.join_next().await.is_some() {}
     span.in_scope(|| bury(&host, &link, LinkError::Closed));
     leave_park(&host, &link, park);
+}
+
+/// Waits for bulk that was written before the peer ended its control lane, as long as it comes.
+async fn ends_of(bulk_readers: &mut JoinSet<()>, link: &Link, stall: Duration) {
+    loop {
+        let read = link.info.meter.rx();
+        match tokio::time::timeout(stall, bulk_readers.join_next()).await {
+            Ok(None) => return,
+            Err(_) if link.info.meter.rx() == read => return,
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
 }
 
 /// Takes a link out of the table and tells those who counted on it. The first reason it ended for stays.

@@ -36,6 +36,7 @@ pub(super) async fn write_lane(
     counters: Arc<Counters>,
 ) -> Result<(), LinkError> {
     let stall = links.config.stall;
+    let meter = tx.meter().unwrap_or_else(|| link.info.meter.clone());
     let mut taken = Taken { messages: Vec::new(), link: &link };
     let (mut batch, mut heads) = (Batch::new(), BytesMut::new());
     while let Some(signals) = link.outbox.take(lane, &mut taken.messages).await {
@@ -51,11 +52,11 @@ pub(super) async fn write_lane(
         }
         while !batch.is_empty() {
             tx.feed(&mut batch);
-            unless_stalled(&link.info.meter, stall, tx.flush()).await?;
+            unless_stalled(&meter, stall, tx.flush()).await?;
         }
         taken.messages.clear();
     }
-    unless_stalled(&link.info.meter, stall, tx.close()).await
+    unless_stalled(&meter, stall, tx.close()).await
 }
 
 /// What the writer is busy with; if it is stopped, others must learn what became of it.

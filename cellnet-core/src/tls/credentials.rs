@@ -306,6 +306,15 @@ fn default_provider() -> Result<Arc<CryptoProvider>, TlsError> {
     Err(TlsError::NoProvider)
 }
 
+/// Whether a file holds the key of the first certificate in another: the error says why not.
+pub fn check_key(cert: &Path, key: &Path) -> Result<(), TlsError> {
+    let read = |path: &Path| {
+        let missing = || TlsError::Read { path: path.into(), source: io::ErrorKind::NotFound.into() };
+        pem::read_if_there(path)?.ok_or_else(missing)
+    };
+    pem::certified((cert, &read(cert)?), (key, &read(key)?), &*default_provider()?).map(drop)
+}
+
 /// What [`Tls::reload`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -29,7 +29,7 @@ pub use mode::TlsMode;
 #[cfg(feature = "tls")]
 pub use self::{
     certificate::{Shown, common_name},
-    credentials::{CredentialFiles, Reloaded, Tls},
+    credentials::{CredentialFiles, Reloaded, Tls, check_key},
     error::TlsError,
     sides::{TlsClient, TlsServer},
     trust::{alert_is_about_trust, is_about_trust},

@@ -48,6 +48,8 @@ pub fn alert_is_about_trust(alert: u8) -> bool {
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
+            // A signature that does not fit: of another authority with the same name, for one.
+            | Alert::DecryptError
             | Alert::CertificateRequired
     )
 }

@@ -67,6 +67,12 @@ pub trait FrameSender: fmt::Debug + Send + 'static {
 
     /// Flushes and tells the peer that nothing follows. A dropped future leaves the lane half closed; call it again.
     async fn close(&mut self) -> Result<(), TransportError>;
+
+    /// Counts the bytes of this lane alone, so that one which stands still is noticed while others move; `None` if the
+    /// connection has one lane.
+    fn meter(&self) -> Option<Arc<Meter>> {
+        None
+    }
 }
 
 /// The half of a lane that reads.

@@ -11,11 +11,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The request of a client.
-pub const UPGRADE: &str = "GET /f3 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(crate) const UPGRADE: &str = "GET /f3 HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: sH4VrDfurCapHIFadd+/+Q==\r\n\r\n";
 
 /// Sends a request and reads the head of the answer.
-pub async fn ask(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> io::Result<String> {
+pub(crate) async fn ask(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> io::Result<String> {
     io.write_all(request.as_bytes()).await?;
     io.flush().await?;
     let mut head = Vec::new();
@@ -30,7 +30,7 @@ pub async fn ask(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) 
 }
 
 /// A frame as a client writes it, masked by a key if there is one.
-pub fn ws_frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn ws_frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
     let mut bytes = ws_head(first, payload.len() as u64, key);
     let key = key.unwrap_or_default();
     bytes.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]));
@@ -38,7 +38,7 @@ pub fn ws_frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
 }
 
 /// The head alone, with any length.
-pub fn ws_head(first: u8, len: u64, key: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn ws_head(first: u8, len: u64, key: Option<[u8; 4]>) -> Vec<u8> {
     let masked = if key.is_some() { 0x80 } else { 0 };
     let mut bytes = vec![first];
     match len {
@@ -58,7 +58,7 @@ pub fn ws_head(first: u8, len: u64, key: Option<[u8; 4]>) -> Vec<u8> {
 
 /// Puts frames that are written to it, in whatever parts, into fragments of messages.
 #[derive(Debug)]
-pub struct Wrapping<S> {
+pub(crate) struct Wrapping<S> {
     inner: S,
     /// Bytes left of the frame that is being written, once its length is known.
     frame: Vec<u8>,
@@ -71,7 +71,7 @@ pub struct Wrapping<S> {
 }
 
 impl<S> Wrapping<S> {
-    pub fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: S) -> Self {
         Self { inner, frame: Vec::new(), total: 0, begun: false, count: 0, out: Vec::new(), taken: 0 }
     }
 

@@ -96,7 +96,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 /// Starts a cell and waits until it has a way to the target.
 async fn join(args: &Args, trust: &Trust) -> Result<(Cell, Result<(), Unreached>), Failure> {
     let began = tokio::time::Instant::now();
-    let start = async |name| args.upward.dial(trust.give(cellnet::builder(name))).start().await;
+    let start = async |name| args.upward.dial(trust.builder(name)).start().await;
     let cell = start(args.name.clone().unwrap_or_else(|| trust.random_name())).await?;
     let reached = net::reach(&cell, &args.target, began, args.timeout).await;
     if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {

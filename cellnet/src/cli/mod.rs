@@ -1,6 +1,8 @@
 //! The program `cellnet`: reads its arguments, runs one command, says how it ended.
 
 mod call;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+mod cert;
 mod config;
 mod data;
 mod demo;
@@ -15,6 +17,7 @@ mod sources;
 mod status;
 mod stop;
 mod units;
+mod web;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -54,6 +57,8 @@ enum Command {
     Call(call::Args),
     Pipe(pipe::Args),
     Demo(demo::Args),
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+    Cert(cert::Args),
 }
 
 impl Command {
@@ -63,6 +68,8 @@ impl Command {
             Self::Serve(_) => true,
             Self::Pipe(args) => args.keeps_running(),
             Self::Call(_) | Self::Demo(_) => false,
+            #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+            Self::Cert(_) => false,
         }
     }
 }
@@ -116,6 +123,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Call(args) => call::run(args, cli.json).await,
             Command::Pipe(args) => pipe::run(args, cli.json).await,
             Command::Demo(args) => demo::run(args, cli.json).await,
+            #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+            Command::Cert(args) => cert::run(args, cli.json),
         }
     });
     runtime.shutdown_background();

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let trust = args.security.load(what.place.urls().iter().map(|url| (Use::Dial, url)))?;
     let own = trust.clone();
     let pipe = CellPipe::builder(what.mode, what.site, what.token, what.place)
-        .cell(move |cell| own.give(cellnet::drivers(cell)))
+        .cell(move |cell| own.give(cell))
         .build();
     let pipe = Arc::new(pipe.map_err(|error| Failure::usage(chain(&error)))?);
     match what.send {

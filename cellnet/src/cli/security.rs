@@ -1,10 +1,10 @@
 //! Who a command is towards others, and whom it trusts.
 
-use cellnet::{CellBuilder, CellUrl, Fqcn, tls::TlsMode};
+use cellnet::{Cell, CellBuilder, CellUrl, Drivers, Fqcn, pipe::TreePolicy, tls::TlsMode};
 
-use super::status::Failure;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 use super::status::{Status, chain};
+use super::{status::Failure, web::Web};
 
 /// Flags about certificates and names.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -34,12 +34,18 @@ pub(crate) struct Security {
     /// Common name of a certificate that may be an administrator; may be given several times
     #[arg(long, env = "CELLNET_ADMIN", value_name = "CN", value_delimiter = ',')]
     admin: Vec<String>,
+
+    #[command(flatten)]
+    web: Web,
 }
 
 /// Nothing to say without TLS.
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct Security {}
+pub(crate) struct Security {
+    #[command(flatten)]
+    web: Web,
+}
 
 /// How names are tied to certificates.
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -58,11 +64,14 @@ pub(crate) struct Trust {
     policy: cellnet::identity::CommonNamePolicy,
     /// The name on the certificate, if it is shown to anybody who is dialled.
     cn: Option<String>,
+    drivers: Drivers,
 }
 
 #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
 #[derive(Debug, Clone)]
-pub(crate) struct Trust {}
+pub(crate) struct Trust {
+    drivers: Drivers,
+}
 
 /// What a command does with a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +117,7 @@ impl Security {
             );
             policy = policy.lenient();
         }
-        Ok(Trust { tls, policy, cn })
+        Ok(Trust { tls, policy, cn, drivers: self.web.drivers() })
     }
 
     fn read(&self, dir: &std::path::Path) -> Result<cellnet::tls::Tls, cellnet::tls::TlsError> {
@@ -140,7 +149,7 @@ impl Security {
                 return Err(Failure::usage(format!("'{url}' is under {mode}, {text}")));
             }
         }
-        Ok(Trust {})
+        Ok(Trust { drivers: self.web.drivers() })
     }
 }
 
@@ -151,10 +160,15 @@ fn mode(url: &CellUrl, configured: Option<TlsMode>) -> Result<TlsMode, Failure> 
 }
 
 impl Trust {
-    /// Lets a cell be who it is.
+    /// Begins to describe a cell of the tree.
+    pub(crate) fn builder(&self, name: Fqcn) -> CellBuilder {
+        self.give(Cell::builder(name).resolver(TreePolicy))
+    }
+
+    /// Gives a cell its transports and lets it be who it is.
     #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
     pub(crate) fn give(&self, builder: CellBuilder) -> CellBuilder {
-        let builder = builder.identity(self.policy.clone());
+        let builder = self.drivers.clone().add_to(builder).identity(self.policy.clone());
         match &self.tls {
             Some(tls) => builder.tls(tls.clone()),
             None => builder,
@@ -163,7 +177,7 @@ impl Trust {
 
     #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
     pub(crate) fn give(&self, builder: CellBuilder) -> CellBuilder {
-        builder
+        self.drivers.clone().add_to(builder)
     }
 
     /// A name that nobody else has, and that the certificate allows where one is shown.

@@ -38,7 +38,7 @@ impl Bystander {
     }
 
     /// It still gets answers, and has not lost its link in all the time.
-    pub(crate) async fn is_unharmed(mut self) {
+    pub(crate) async fn stays_unharmed(mut self) {
         let before = *self.answers.borrow();
         let later = self.answers.wait_for(|count| *count > before + 1).await.map(|count| *count);
         if later.is_err() {

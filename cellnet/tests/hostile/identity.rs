@@ -15,7 +15,7 @@ use crate::{
 };
 
 by_scheme! {
-    [stcp]
+    [stcp wss quic]
     [
         evil_is_not_site_1
         a_client_of_another_authority_is_refused
@@ -34,12 +34,13 @@ async fn evil_is_not_site_1(scheme: &str) {
     let evil = victim.dialler("site-1").tls(evil).start().await.unwrap();
     victim.logs("a certificate for 'evil' does not allow the name 'site-1'").await;
     told_why(&evil, "closed").await;
-    real.is_unharmed().await;
+    real.stays_unharmed().await;
 }
 
 async fn a_client_of_another_authority_is_refused(scheme: &str) {
+    let other = Pki::new();
     refuses_client(scheme, "UnknownIssuer", "UnknownCA", |pki| {
-        let (mut files, other) = (CredentialFiles::in_dir(pki.kit("site-1")), Pki::new());
+        let mut files = CredentialFiles::in_dir(pki.kit("site-1"));
         show(&mut files, &other.kit("site-1"));
         load(&files)
     })
@@ -77,23 +78,28 @@ async fn a_server_with_the_certificate_of_another_host_is_refused(scheme: &str) 
     refuses_server(scheme, pki, &kit, "not valid for name", "BadCertificate").await;
 }
 
-/// The server logs one reason and the client, which is not let in, is told the other, while a good one goes on.
-async fn refuses_client(scheme: &str, logged: &str, told: &str, credentials: impl FnOnce(&Pki) -> Tls) {
+/// The server logs the reason and the client, which is not let in, is told, while a good one goes on.
+async fn refuses_client(scheme: &str, reason: &str, alert: &str, credentials: impl FnOnce(&Pki) -> Tls) {
     let victim = Victim::listening(scheme).await;
     let good = Bystander::start(&victim, "site-2").await;
     let bad = victim.dialler("site-1").tls(credentials(victim.pki())).start().await.unwrap();
-    victim.logs(logged).await;
-    told_why(&bad, told).await;
-    good.is_unharmed().await;
+    victim.logs(reason).await;
+    told_why(&bad, far_end(scheme, reason, alert)).await;
+    good.stays_unharmed().await;
 }
 
-/// The client has one reason not to go on, and the server logs the other.
-async fn refuses_server(scheme: &str, trusted: Pki, kit: &Path, told: &str, logged: &str) {
+/// The client has a reason not to go on, and the server is told.
+async fn refuses_server(scheme: &str, trusted: Pki, kit: &Path, reason: &str, alert: &str) {
     let victim = Victim::with(scheme, trusted, kit).await;
     let good = load(&CredentialFiles::in_dir(victim.pki().kit("site-1")));
     let good = victim.dialler("site-1").tls(good).start().await.unwrap();
-    told_why(&good, told).await;
-    victim.logs(logged).await;
+    told_why(&good, reason).await;
+    victim.logs(far_end(scheme, reason, alert)).await;
+}
+
+/// What the other end gets to know: the alert of TLS, and from QUIC the reason in words.
+fn far_end<'a>(scheme: &str, reason: &'a str, alert: &'a str) -> &'a str {
+    if scheme == "quic" { reason } else { alert }
 }
 
 /// A cell says why it has no link.

@@ -22,6 +22,7 @@ mod raw;
 mod tcp;
 mod tls;
 mod victim;
+mod ws;
 
 #[path = "../interop/process.rs"]
 #[allow(dead_code)] // Shared with the interop tests, which use more of it.

@@ -22,7 +22,7 @@ async fn another_protocol_is_refused() {
     let ConnectionError::ConnectionClosed(close) = &refused else { panic!("{refused:?}") };
     assert_eq!(u64::from(close.error_code), NO_APPLICATION_PROTOCOL, "{refused}");
     victim.logs("peer doesn't support any known protocol").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 /// The alert 120 of TLS, as QUIC carries it.
@@ -65,9 +65,9 @@ async fn unknown_versions_and_noise_are_answered_with_the_versions_at_most() {
         }
     };
     let versions = timeout(Duration::from_secs(20), versions).await.expect("an answer to another version");
-    assert!(versions[5..].chunks(1).len() > 16 && versions.windows(4).any(|version| version == [0, 0, 0, 1]));
+    assert!(versions.windows(4).any(|version| version == [0, 0, 0, 1]));
     assert!(victim.peak().saturating_sub(before) < 16 * MIB);
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,16 +89,18 @@ async fn a_lane_that_never_says_its_number_is_given_up() {
     }
     victim.logs("connection refused").await;
     victim.logs("no TLS or upgrade within 5s").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_that_were_not_agreed_to_end_the_connection() {
     let victim = Victim::listening("quic").await;
     let bystander = Bystander::start(&victim, "site-1").await;
-    for (lanes, why) in
-        [(&[&[7_u8][..]][..], "lane"), (&[&[0, 2], &[1], &[1]], "lane"), (&[&[0, 1], &[2]], "lane")]
-    {
+    for (lanes, why) in [
+        (&[&[7_u8][..]][..], "its first lane is number 7"),
+        (&[&[0, 2], &[1], &[1]], "lane 1 came twice"),
+        (&[&[0, 1], &[2]], "lane 2 is none of the 1 agreed to"),
+    ] {
         let connection = connect(&victim, PROTOCOL).await.unwrap();
         let mut open = Vec::new();
         for said in lanes {
@@ -109,11 +111,9 @@ async fn lanes_that_were_not_agreed_to_end_the_connection() {
         }
         let end = timeout(Duration::from_secs(20), connection.closed()).await.expect("closed at once");
         assert!(end.to_string().contains(why), "{end}");
+        victim.logs(why).await;
     }
-    victim.logs("instead of 0").await;
-    victim.logs("lane 1 came twice").await;
-    victim.logs("lane 2 is none of the 1 agreed to").await;
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +134,7 @@ async fn a_flood_of_streams_and_bytes_before_hello_stays_small_and_ends() {
     victim.logs("connection refused").await;
     let grown = victim.peak().saturating_sub(before);
     assert!(grown < 64 * MIB, "grew by {grown} bytes");
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 /// Opens every stream that it may and writes all that is taken, until the server has had enough.

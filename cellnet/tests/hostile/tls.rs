@@ -18,7 +18,7 @@ use crate::{
 const MANY: usize = 1000;
 
 by_scheme! {
-    [stcp]
+    [stcp wss]
     [
         idle_sockets_before_tls_keep_nobody_out_and_are_closed
         a_thousand_that_stop_after_their_client_hello_do_not_hold_up_a_handshake
@@ -41,7 +41,7 @@ async fn idle_sockets_before_tls_keep_nobody_out_and_are_closed(scheme: &str) {
     victim.logs("no TLS or upgrade within 5s").await;
     let grown = victim.peak().saturating_sub(before);
     assert!(grown < 32 * MIB, "grew by {grown} bytes");
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 async fn a_thousand_that_stop_after_their_client_hello_do_not_hold_up_a_handshake(scheme: &str) {
@@ -68,7 +68,7 @@ async fn a_thousand_that_stop_after_their_client_hello_do_not_hold_up_a_handshak
     victim.logs("no TLS or upgrade within 5s").await;
     let grown = victim.peak().saturating_sub(before);
     assert!(grown < 64 * MIB, "grew by {grown} bytes");
-    bystander.is_unharmed().await;
+    bystander.stays_unharmed().await;
 }
 
 /// The first message of a good client.

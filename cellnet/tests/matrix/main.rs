@@ -15,7 +15,7 @@ use std::time::Duration;
 use network::Network;
 
 /// Neighbours in this ring carry the legs of one network.
-const TRANSPORTS: [&str; 2] = ["tcp", "stcp"];
+const TRANSPORTS: [&str; 5] = ["tcp", "quic", "ws", "stcp", "wss"];
 
 macro_rules! matrix {
     ($([$($transport:ident)*] $shapes:tt $verbs:tt)*) => {
@@ -36,7 +36,7 @@ macro_rules! matrix {
 }
 
 matrix! {
-    [tcp stcp]
+    [tcp stcp ws wss quic]
     [direct one_relay two_relays]
     [
         asking::request

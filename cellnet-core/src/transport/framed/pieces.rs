@@ -67,7 +67,7 @@ impl Pieces {
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         io: &mut W,
-        meter: &Meter,
+        meters: &[&Meter],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.pieces.is_empty() {
@@ -75,7 +75,7 @@ impl Pieces {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            meter.add_tx(written);
+            meters.iter().for_each(|meter| meter.add_tx(written));
             self.advance(written);
         }
         self.copied.clear();

@@ -24,6 +24,8 @@ pub struct FramedSender<W> {
     io: W,
     remote: String,
     meter: Arc<Meter>,
+    /// What this lane alone has written.
+    lane: Arc<Meter>,
     waiting: Pieces,
     share: Share,
 }
@@ -35,6 +37,7 @@ impl<W> FramedSender<W> {
             io,
             remote: info.remote.clone(),
             meter: info.meter.clone(),
+            lane: Arc::default(),
             waiting: Pieces::default(),
             share: Share::default(),
         }
@@ -47,7 +50,7 @@ impl<W> FramedSender<W> {
 
 impl<W: AsyncWrite + Unpin> FramedSender<W> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.waiting.poll_write(&mut self.io, &self.meter, cx))?;
+        ready!(self.waiting.poll_write(&mut self.io, &[&self.meter, &self.lane], cx))?;
         self.share = Share::default();
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -72,6 +75,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for FramedSender<W> {
         poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx))
             .await
             .map_err(|error| self.failed("close the connection to", error))
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(self.lane.clone())
     }
 }
 

@@ -211,3 +211,14 @@ async fn feed_takes_what_a_batch_may_hold() {
     tx.feed(&mut medium);
     assert_eq!(medium.len(), 8);
 }
+
+#[tokio::test]
+async fn lanes_count_for_themselves_and_for_their_connection() {
+    let info = ConnectionInfo::new("here", "there");
+    let mut lanes = [0, 1].map(|_| FramedSender::new(tokio::io::sink(), &info));
+    let meters = [0, 1].map(|lane| lanes[lane].meter().unwrap());
+    lanes[0].feed(&mut Batch::from([frame(1, 16, 0)]));
+    lanes[0].flush().await.unwrap();
+    assert!(meters[0].tx() > 0 && meters[0].tx() == info.meter.tx());
+    assert_eq!(meters[1].tx(), 0);
+}

@@ -1,7 +1,5 @@
 //! A QUIC client that does by hand what the driver does.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
-
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
