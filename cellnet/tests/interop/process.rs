@@ -48,7 +48,7 @@ impl Process {
         Self { name, _stdin: child.stdin.take(), child, output, patience: PATIENCE }
     }
 
-    /// Sets how long this process has for anything it is expected to do; a minute by default.
+    /// Sets how long this process has for anything it is expected to do; two minutes by default.
     pub(crate) fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -260,7 +260,7 @@ fn read_lines<R>(
     });
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const MAX_LINES: usize = 10_000;
 const MAX_TAIL: usize = 200;
 

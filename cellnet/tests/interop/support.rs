@@ -126,4 +126,4 @@ pub(crate) fn any_port() -> CellUrl {
 }
 
 /// How long anything may take that must happen. Only a failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);

@@ -38,8 +38,7 @@ over! {
     https_mtls: HTTPS => a_server_of_ours a_root_of_the_reference a_relay_of_ours a_relay_of_the_reference
         pipes_through_either_root clients_come_back;
     https_tls: HTTPS_TLS => a_server_of_ours a_root_of_the_reference;
-    stcp_mtls: STCP => a_server_of_ours a_root_of_the_reference a_relay_of_ours a_relay_of_the_reference
-        pipes_through_either_root clients_come_back;
+    stcp_mtls: STCP => a_server_of_ours a_root_of_the_reference a_relay_of_ours a_relay_of_the_reference;
     stcp_tls: STCP_TLS => a_server_of_ours a_root_of_the_reference a_relay_of_ours a_relay_of_the_reference;
 }
 
@@ -167,5 +166,5 @@ async fn big_ones(cell: &Cell, peer: &str) {
         let echo = ask(cell, peer, STREAM, "echo", sent.clone()).await;
         assert!(echo.payload == sent, "{size} bytes to {peer} came back different");
     };
-    tokio::join!(echo(MIB + 1), echo(5 * MIB), echo(9 * MIB));
+    tokio::join!(echo(MIB + 1), echo(5 * MIB));
 }
