@@ -1,4 +1,4 @@
-//! Which handshakes begin, and which must wait or go.
+//! Which handshakes begin at once, and which must prove their address first.
 
 use std::sync::{
     Arc,
@@ -7,52 +7,42 @@ use std::sync::{
 
 use quinn::Incoming;
 
-/// Counts handshakes in progress and keeps them within limits.
+/// Counts handshakes in progress from addresses that are not proved. How many there may be in all is up to whoever
+/// awaits them.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
-    all: Arc<AtomicUsize>,
     unvalidated: Arc<AtomicUsize>,
     most: usize,
-    most_unvalidated: usize,
 }
 
 /// The place of a handshake in progress, given back on drop.
 #[derive(Debug)]
-pub(crate) struct Place {
-    counters: [Option<Arc<AtomicUsize>>; 2],
-}
+pub(crate) struct Place(Option<Arc<AtomicUsize>>);
 
 impl Admission {
-    pub(crate) fn new(most: usize, most_unvalidated: usize) -> Self {
-        Self { all: Arc::default(), unvalidated: Arc::default(), most, most_unvalidated }
+    pub(crate) fn new(most: usize) -> Self {
+        Self { unvalidated: Arc::default(), most }
     }
 
-    /// Lets a peer in, asks it to come again with proof of its address, or sends it away.
+    /// Lets a peer in, or asks it to come again with proof of its address.
     pub(crate) fn admit(&self, incoming: Incoming) -> Option<(Incoming, Place)> {
-        let validated = incoming.remote_address_validated();
-        if self.all.load(Relaxed) >= self.most {
-            tracing::debug!(remote = %incoming.remote_address(), "refused: too many handshakes in progress");
-            incoming.refuse();
-            return None;
+        if incoming.remote_address_validated() {
+            return Some((incoming, Place(None)));
         }
-        if !validated && self.unvalidated.load(Relaxed) >= self.most_unvalidated {
+        if self.unvalidated.load(Relaxed) >= self.most {
             // It may always be asked, because its address is not validated.
             let _ = incoming.retry();
             return None;
         }
-        let unvalidated = (!validated).then(|| self.unvalidated.clone());
-        let counters = [Some(self.all.clone()), unvalidated];
-        counters.iter().flatten().for_each(|counter| {
-            counter.fetch_add(1, Relaxed);
-        });
-        Some((incoming, Place { counters }))
+        self.unvalidated.fetch_add(1, Relaxed);
+        Some((incoming, Place(Some(self.unvalidated.clone()))))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.counters.iter().flatten().for_each(|counter| {
+        if let Some(counter) = &self.0 {
             counter.fetch_sub(1, Relaxed);
-        });
+        }
     }
 }

@@ -7,9 +7,10 @@ use cellnet_core::{
     tls::{TlsClient, TlsError},
     transport::{Connection, ConnectionInfo, Target, TransportError},
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::{ClientConfig, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig};
 use rustls::pki_types::CertificateDer;
-use tokio::time::{Instant, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     ALPN, Quic, lanes,
@@ -17,7 +18,8 @@ use crate::{
     socket::{self, canonical, named, unusable},
 };
 
-/// Tries every address of the host in turn, on a socket of its own each, which goes when the connection is gone.
+/// Tries the addresses of the host side by side, each with a head start over the next, on a socket of its own, which
+/// goes when the connection is gone: UDP does not say that nobody is there.
 pub(crate) async fn connect(quic: &Quic, target: &Target) -> Result<Connection, TransportError> {
     let url = &target.url;
     let quic = quic.for_url(url)?;
@@ -30,22 +32,37 @@ pub(crate) async fn connect(quic: &Quic, target: &Target) -> Result<Connection, 
     let config = client_config(&quic, url, &tls, target.silence)?;
     let patience = quic.connect_timeout;
     let late = || TransportError::Timeout(url.to_string(), patience);
-    let deadline = Instant::now() + patience;
-    let addresses = timeout(patience, socket::resolve(host, port)).await.map_err(|_| late())??;
-    let mut failure = late();
-    for (i, &address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / (addresses.len() - i) as u32;
-        failure = match timeout(share, open(&quic, config.clone(), address, host, &tls, target)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(refusal)) => refusal
-                .into_error(&format!("connect to {} at", named(host, address)), address)
-                .unwrap_or_else(late),
-            Err(_) => late(),
-        };
-    }
-    Err(failure)
+    let tried = async {
+        let addresses = socket::resolve(host, port).await?;
+        let mut open: FuturesUnordered<_> = addresses
+            .iter()
+            .zip(0..)
+            .map(|(&address, place)| {
+                let (quic, config, tls) = (&quic, config.clone(), &tls);
+                async move {
+                    sleep(HEAD_START * place).await;
+                    let opened = self::open(quic, config, address, host, tls, target).await;
+                    opened.map_err(|refusal| {
+                        refusal.into_error(&format!("connect to {} at", named(host, address)), address)
+                    })
+                }
+            })
+            .collect();
+        // Somebody who is there and says no is more than nobody.
+        let mut failure: Option<TransportError> = None;
+        while let Some(opened) = open.next().await {
+            match opened {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = failure.filter(TransportError::is_unauthorised).or(error),
+            }
+        }
+        Err(failure.unwrap_or_else(late))
+    };
+    timeout(patience, tried).await.unwrap_or_else(|_| Err(late()))
 }
+
+/// As RFC 8305 advises.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 async fn open(
     quic: &Quic,

@@ -11,7 +11,6 @@ use quinn::{RecvStream, SendStream, VarInt};
 
 use crate::{
     Quic,
-    options::MAX_LANES,
     refusal::Refusal,
     stream::{Reader, Trunk, WRONG_LANES, Writer},
 };
@@ -42,13 +41,13 @@ pub(crate) async fn open(connection: &quinn::Connection, wanted: u8) -> Result<S
 }
 
 /// Takes the lanes that a dialler opens.
-pub(crate) async fn accept(connection: &quinn::Connection) -> Result<Streams, Refusal> {
+pub(crate) async fn accept(connection: &quinn::Connection, most: u8) -> Result<Streams, Refusal> {
     let (mut tx, mut rx) = connection.accept_bi().await?;
     let first = byte(&mut rx).await?;
     if first != CONTROL {
         return Err(wrong(connection, format!("its first lane is number {first} instead of {CONTROL}")));
     }
-    let agreed = byte(&mut rx).await?.min(MAX_LANES);
+    let agreed = byte(&mut rx).await?.min(most);
     prefer(&tx, CONTROL_FIRST);
     tx.write_all(&[agreed]).await?;
     let mut bulk: Vec<_> = (0..agreed).map(|_| None).collect();

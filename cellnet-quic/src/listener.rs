@@ -20,7 +20,6 @@ use crate::{
     admission::{Admission, Place},
     dial::{info, no_quic, peer},
     lanes,
-    options::MAX_LANES,
     refusal::Refusal,
     socket::{self, canonical},
 };
@@ -53,7 +52,7 @@ impl QuicListener {
         Ok(Self {
             endpoint,
             url: bind.url.clone().with_port(port),
-            admission: Admission::new(quic.handshakes, quic.unvalidated),
+            admission: Admission::new(quic.unvalidated),
             quic,
             budget: bind.budget.clone(),
             tls,
@@ -142,7 +141,7 @@ impl Opening {
     async fn open(self) -> Result<Connection, Refusal> {
         let Self { incoming, place, config, endpoint, quic, budget, tls } = self;
         let connection = incoming.accept_with(config)?.await?;
-        let streams = lanes::accept(&connection).await?;
+        let streams = lanes::accept(&connection, quic.lanes).await?;
         drop(place);
         let mut info = info(&endpoint, &connection);
         tls.describe(&mut info, peer(&connection).as_deref());
@@ -161,7 +160,7 @@ fn server_config(
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);
     config
-        .transport_config(quic.transport(silence, MAX_LANES + 1))
+        .transport_config(quic.transport(silence, quic.lanes + 1))
         .validation_token_config(tokens)
         .migration(true)
         .max_incoming(quic.handshakes)

@@ -60,9 +60,8 @@ impl Quic {
         }
     }
 
-    /// Bulk lanes of connections that this side dials: 2, at most 16. With 0 everything goes over the control lane. As
-    /// a listener it agrees to what the dialler wants, up to 16. One lane already fills a path; the second keeps one
-    /// large transfer from holding up another.
+    /// Bulk lanes of connections: 2, at most 16; the smaller number of the two sides counts. With 0 everything goes over
+    /// the control lane. One lane already fills a path; the second keeps one large transfer from holding up another.
     pub fn with_lanes(mut self, lanes: u8) -> Self {
         self.lanes = lanes.min(MAX_LANES);
         self
@@ -105,7 +104,8 @@ impl Quic {
         self
     }
 
-    /// How long a peer that connected may take to finish the handshake and to open its lanes: 10 s.
+    /// How long a peer that connected may take to finish the handshake and to open its lanes: 10 s. A cell gives it no
+    /// more than its own deadline, `LinkConfig::set_up_deadline`.
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
@@ -124,7 +124,7 @@ impl Quic {
         self
     }
 
-    /// Handshakes in progress, beyond which new ones are refused: 1024, at least 1.
+    /// Connections that wait to be accepted, beyond which new ones are refused: 1024, at least 1.
     pub fn with_handshakes(mut self, number: usize) -> Self {
         self.handshakes = number.max(1);
         self

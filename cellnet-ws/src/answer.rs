@@ -62,6 +62,9 @@ impl Door {
             }
             Err(page) => {
                 turn_away(io, &page, request.method() != Method::HEAD).await;
+                if page.status == StatusCode::OK {
+                    return Err(TransportError::Closed);
+                }
                 let (method, path, status) = (request.method(), request.uri().path(), page.status);
                 let path: String = path.chars().take(100).collect();
                 Err(refused(format!("{method} {path} was answered with {status}: {}", page.text.trim_end())))

@@ -8,7 +8,7 @@ use http::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use crate::head;
+use crate::head::{self, HeadError};
 
 /// Asks for WebSocket at the path of a URL. Gives what the peer said after it agreed. A dropped future leaves nothing.
 pub(crate) async fn upgrade<S>(
@@ -33,8 +33,11 @@ where
         io.flush().await
     };
     asked.await.map_err(|error| TransportError::io(format!("ask {url} for WebSocket"), error))?;
-    let (response, early) =
-        head::read::<Response<()>>(io).await.map_err(|error| refused(error.to_string()))?;
+    let (response, early) = head::read::<Response<()>>(io).await.map_err(|error| match error {
+        // Under TLS 1.3 a certificate that is refused is heard of here.
+        HeadError::Io(source) => TransportError::io(format!("ask {url} for WebSocket"), source),
+        error => refused(error.to_string()),
+    })?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let said = said(early, io).await;
         return Err(refused(format!("it answered {}{said}", response.status())));

@@ -147,8 +147,9 @@ impl Server {
         if !scheme.eq_ignore_ascii_case("http") {
             return Err(ProxyError::Scheme(scheme.into()));
         }
-        let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // What is secret comes off first, so that no error shows it.
         let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+        let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let url: CellUrl = format!("http://{rest}").parse()?;
         if url.host().is_empty() {
             return Err(ProxyError::Host);

@@ -152,6 +152,8 @@ impl CellBuilder {
             handshakes: Handshakes::default(),
             counters: Arc::<Counters>::default(),
             noise: LogLimit::new(),
+            refusals: LogLimit::new(),
+            forgeries: LogLimit::new(),
         });
         let (states, dials) =
             self.dial.iter().map(|_| watch::channel(DialState::default())).unzip::<_, _, Vec<_>, _>();

@@ -137,12 +137,15 @@ impl Inner {
         self.links.counters.foreign_origins.add(1);
         let why = format!("'{}' does not speak for its origin '{origin}'", link.peer);
         if self.config.origins == OriginCheck::Warn {
-            if self.links.noise.allows() {
+            if self.links.forgeries.allows() {
                 tracing::warn!(peer = %link.peer, why, "message let through, because origins are not enforced");
             }
             return true;
         }
-        self.drop_message(link, &why);
+        self.links.counters.dropped.add(1);
+        if self.links.forgeries.allows() {
+            tracing::warn!(peer = %link.peer, why, "message dropped");
+        }
         false
     }
 

@@ -59,9 +59,11 @@ async fn serve(host: Host, accepting: Accepting) {
     drop(ticket);
     match opened {
         Ok((link, connection, early)) => run(host, link, connection, early).await,
+        // Somebody who looked in, lost a race, or read a page.
+        Err(LinkError::Closed) if claimed.is_none() => tracing::debug!(remote, "connection closed before HELLO"),
         Err(error) => {
             links.counters.failed_handshakes.add(1);
-            if links.noise.allows() {
+            if links.refusals.allows() {
                 tracing::warn!(remote, error = chain(&error), "connection refused");
             }
             if let Some(link) = claimed {
@@ -84,7 +86,7 @@ async fn open(
     remote.clone_from(&connection.info.remote);
     let opened = handshake::within(deadline, handshake::passive(links, &mut connection)).await?;
     let link = Link::new(links, &opened, &connection);
-    links.table.claim(&link, links.config.probe).await?;
+    links.table.claim(&link, &links.config).await?;
     *claimed = Some(link.clone());
     if opened.wants_ready {
         handshake::within(deadline, handshake::send_ready(&links.identity, &mut connection)).await?;

@@ -45,6 +45,8 @@ pub struct LinkConfig {
     pub control_bytes: usize,
     /// Bytes that a link's reader may set aside for full next hops. 20 MiB.
     pub park_bytes: usize,
+    /// Neighbours that may have connected to a cell; more are closed. 65,536.
+    pub max_links: usize,
     /// Connections whose handshake is not finished, per cell; the oldest goes first. 4,096.
     pub max_handshakes: usize,
 }
@@ -70,6 +72,7 @@ impl Default for LinkConfig {
             outbox_messages: 8192,
             control_bytes: 4 << 20,
             park_bytes: 20 << 20,
+            max_links: 65_536,
             max_handshakes: 4096,
         }
     }

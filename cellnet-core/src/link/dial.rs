@@ -81,7 +81,7 @@ async fn dial(host: &Host, urls: &[CellUrl]) -> Result<(Arc<Link>, Won), DialErr
     let links = &host.links;
     let won = race(links, urls).await?;
     let link = Link::new(links, &won.opened, &won.connection);
-    match links.table.claim(&link, links.config.probe).await {
+    match links.table.claim(&link, &links.config).await {
         Ok(()) => Ok((link, won)),
         Err(error) => Err(DialError { attempts: vec![(won.url, Arc::new(error))] }),
     }

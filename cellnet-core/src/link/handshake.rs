@@ -24,17 +24,20 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) me: Fqcn,
-    /// Random per process start.
-    pub(crate) instance: [u8; 16],
+    /// Random per process start. What those below are told is another, or they could take this cell's links above for
+    /// theirs.
+    hello: [u8; 16],
+    ready: [u8; 16],
 }
 
 impl Identity {
     pub(crate) fn new(me: Fqcn) -> Self {
-        Self { me, instance: uuid::Uuid::new_v4().into_bytes() }
+        let random = || uuid::Uuid::new_v4().into_bytes();
+        Self { me, hello: random(), ready: random() }
     }
 
-    fn hello(&self) -> Bytes {
-        let cellnet = Some(Cellnet::new(self.instance));
+    fn payload(&self, instance: [u8; 16]) -> Bytes {
+        let cellnet = Some(Cellnet::new(instance));
         Hello { name: self.me.as_text().clone(), cellnet, timestamp: crate::message::unix_time() }.encode()
     }
 
@@ -67,7 +70,7 @@ pub(super) async fn active(links: &Links, connection: &mut Connection) -> Result
     let Links { identity, config, .. } = links;
     within(config.dial_deadline, async {
         let lane = &mut connection.control;
-        send(lane, bare_frame(FrameKind::Hello, 1, 1, identity.hello())).await?;
+        send(lane, bare_frame(FrameKind::Hello, 1, 1, identity.payload(identity.hello))).await?;
         let mut early = Batch::new();
         let hello = expect(lane, &mut early, &[FrameKind::Ready]).await?.1;
         let peer = identity.peer(&hello.name)?;
@@ -95,7 +98,7 @@ pub(super) async fn passive(links: &Links, connection: &mut Connection) -> Resul
 
 /// Tells the peer that it may send.
 pub(super) async fn send_ready(identity: &Identity, connection: &mut Connection) -> Result<(), LinkError> {
-    send(&mut connection.control, bare_frame(FrameKind::Ready, 1, 1, identity.hello())).await
+    send(&mut connection.control, bare_frame(FrameKind::Ready, 1, 1, identity.payload(identity.ready))).await
 }
 
 /// Runs a part of a handshake with a deadline.

@@ -85,6 +85,10 @@ pub(crate) struct Links {
     pub(crate) counters: Arc<Counters>,
     /// For what peers can cause as often as they like.
     pub(crate) noise: LogLimit,
+    /// For connections that are refused, which strangers can cause.
+    pub(crate) refusals: LogLimit,
+    /// For messages whose link does not speak for their origin.
+    pub(crate) forgeries: LogLimit,
 }
 
 impl Links {
@@ -173,6 +177,9 @@ pub enum LinkError {
     /// Another process holds the name and lives.
     #[error("the name '{0}' is taken by another live process")]
     NameTaken(String),
+    /// No more neighbours are taken.
+    #[error("this cell has {0} neighbours already")]
+    TooManyLinks(usize),
     /// Too many handshakes at once; the oldest goes.
     #[error("pushed out by newer handshakes, {0} at most may be unfinished")]
     Crowded(usize),

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
 };
 
-use super::{Link, LinkError};
-use crate::{fqcn::Fqcn, route::Neighbours};
+use super::{Link, LinkConfig, LinkError};
+use crate::{fqcn::Fqcn, route::Neighbours, tls::TlsMode};
 
 /// The links of a cell by the names of their peers.
 #[derive(Debug, Default)]
@@ -33,13 +33,19 @@ impl Table {
 
     /// Takes the name for `link`. Who holds it already and lives keeps it, unless it is an older link of the same
     /// process.
-    pub(super) async fn claim(&self, link: &Arc<Link>, probe: std::time::Duration) -> Result<(), LinkError> {
-        while let Some(holder) = self.insert_if_free(link) {
+    ///
+    /// Who proved its name is never put out by somebody who did not, or by another certificate.
+    pub(super) async fn claim(&self, link: &Arc<Link>, config: &LinkConfig) -> Result<(), LinkError> {
+        while let Some(holder) = self.insert_if_free(link, config.max_links)? {
+            let proof = |link: &Link| (link.info.tls, link.info.peer_cn.clone());
+            let proven = holder.info.tls == TlsMode::Mtls;
+            let same_proof = proof(&holder) == proof(link);
             let same_process = match (&holder.cellnet, &link.cellnet) {
-                (Some(old), Some(new)) => old.instance == new.instance,
+                (Some(old), Some(new)) => same_proof && old.instance == new.instance,
                 _ => false,
             };
-            if !same_process && holder.answers_within(probe).await {
+            let weaker = proven && !same_proof;
+            if weaker || !same_process && holder.answers_within(config.probe).await {
                 return Err(LinkError::NameTaken(link.peer.to_string()));
             }
             self.remove(&holder);
@@ -76,13 +82,18 @@ impl Table {
         living
     }
 
-    fn insert_if_free(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+    /// Gives who holds the name, if somebody does.
+    fn insert_if_free(&self, link: &Arc<Link>, most: usize) -> Result<Option<Arc<Link>>, LinkError> {
         let mut links = self.write();
         if let Some(holder) = links.get(&link.peer).filter(|holder| !holder.end.is_cancelled()) {
-            return Some(holder.clone());
+            return Ok(Some(holder.clone()));
+        }
+        // Cells that are dialled are few, and chosen here.
+        if links.len() >= most && !link.dialled {
+            return Err(LinkError::TooManyLinks(most));
         }
         links.insert(link.peer.clone(), link.clone());
-        None
+        Ok(None)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Fqcn, Arc<Link>>> {

@@ -125,7 +125,7 @@ impl Security {
         if let Some(mode) = self.tls {
             tls = tls.with_mode(mode);
         }
-        if self.any_server_name {
+        if self.any_server_name && self.server_name.is_none() {
             tracing::warn!("--any-server-name: any certificate of the authority is taken for any listener");
             tls = tls.with_any_server_name();
         } else if let Some(name) = &self.server_name {
