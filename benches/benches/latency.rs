@@ -1,6 +1,7 @@
 //! A small request between two cells, alone and while streams fill the connection: who waits for whom.
 //!
 //! Each cell has a runtime of its own, as two processes would have. Without `--bench`, a few requests show that it works.
+//! `cargo bench --bench latency -- quic` measures one transport.
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const SCHEMES: [&str; 1] = ["tcp"];
+const SCHEMES: [&str; 3] = ["tcp", "ws", "quic"];
 
 fn main() {
     let said = |flag| std::env::args().any(|argument| argument == flag);
@@ -45,7 +46,9 @@ fn main() {
     println!("| transport | bulk | p50 µs | p99 µs | p50 to idle | bulk MB/s | a chunk takes µs |");
     println!("|---|---|---|---|---|---|---|");
     let pki = Pki::new();
-    for scheme in SCHEMES {
+    let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let chosen = |scheme: &&str| chosen.as_deref().is_none_or(|chosen| chosen == *scheme);
+    for scheme in SCHEMES.into_iter().filter(chosen) {
         let net = Net::over(scheme, &pki);
         let mut cases =
             BULK.map(|bulk| Case { scheme, bulk, times: times(), moved: 0, lasted: Duration::ZERO });
@@ -130,11 +133,14 @@ impl Net {
             }
             let (moved, began) = (self.moved.load(Relaxed), Instant::now());
             for _ in 0..requests {
+                if began.elapsed() > ROUND {
+                    break;
+                }
                 let asked = Instant::now();
                 let question = Message::new(Bytes::from_static(&[7; 64]));
                 let reply = self.site.request(self.server.name(), PLAIN, "t", question).await;
                 assert!(reply.expect("the server answers").is_ok());
-                case.times.saturating_record(asked.elapsed().as_nanos() as u64);
+                case.times.record(asked.elapsed().as_nanos() as u64).expect("the histogram grows");
             }
             case.moved += self.moved.load(Relaxed) - moved;
             case.lasted += began.elapsed();
@@ -147,6 +153,9 @@ impl Net {
         self.near.block_on(async { sleep(WARM_UP).await });
     }
 }
+
+/// A round ends after this, or after as many requests as it should make.
+const ROUND: Duration = Duration::from_secs(2);
 
 const BULK_CHANNEL: &str = "bulk";
 

@@ -14,7 +14,7 @@ use cellnet_benches::{
 use cellnet_core::testkit::pki::Pki;
 use criterion::{Criterion, SamplingMode, Throughput};
 
-const SCHEMES: [&str; 2] = ["tcp", "stcp"];
+const SCHEMES: [&str; 5] = ["tcp", "stcp", "ws", "wss", "quic"];
 
 fn main() {
     let mut criterion = Criterion::default()

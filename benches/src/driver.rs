@@ -40,9 +40,12 @@ pub fn open(ends: &Ends, scheme: &str, pki: &Pki, load: &Load) -> Way {
     let (accepted, listener) = ends.far.block_on(accepted).expect("accepting does not panic");
     let (tx, idle) = lane(dialled, load);
     let source = LaneSource { tx: tx.tx, batch: Batch::new(), _open: (tx.rx, idle) };
-    let (rx, idle) = lane(accepted, load);
-    let mut sink = LaneSink { rx: rx.rx, batch: Batch::new(), _open: (rx.tx, idle, listener) };
-    sink.rx.set_max_frame(2 << 20);
+    let (mut rx, mut idle) = lane(accepted, load);
+    // As a link does after HELLO; some drivers give a connection little room until its control lane is told.
+    for lane in idle.iter_mut().chain([&mut rx]) {
+        lane.rx.set_max_frame(2 << 20);
+    }
+    let sink = LaneSink { rx: rx.rx, batch: Batch::new(), _open: (rx.tx, idle, listener) };
     Way::new(source, sink)
 }
 

@@ -76,7 +76,10 @@ fn quic(ends: &Ends, pki: &Pki) -> Way {
     let (far, near) = (far.expect("loopback can be bound"), near.expect("loopback can be bound"));
     let address = far.local_addr().expect("it is bound");
     let config = quinn::ClientConfig::new(Arc::new(client));
-    let dialling = near.connect_with(config, address, "127.0.0.1").expect("the name is valid");
+    let dialling = {
+        let near = near.clone();
+        async move { near.connect_with(config, address, "127.0.0.1").expect("the name is valid").await }
+    };
     let accept = {
         let far = far.clone();
         async move { far.accept().await.expect("it is open").await }

@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::{
     stats::{Budget, Meter, Reservation},
     transport::{Batch, ConnectionInfo, FrameReceiver, MAX_FRAME_BEFORE_HELLO, TransportError},
-    wire::{Frame, MAX_HEADERS, PREFIX_LEN, Prefix},
+    wire::{Frame, MAX_HEADERS, PREFIX_LEN, Prefix, PrefixError},
 };
 
 /// Reads frames from a byte stream.
 ///
-/// Frames up to 32 KiB are copied out of one reused read buffer, each into memory of its own, so that a frame that is
-/// kept never holds more than itself. The body of a larger frame is read straight into its own buffer, which grows
-/// as bytes arrive.
+/// Frames up to 32 KiB are copied out of one reused read buffer, so that a frame that is kept never holds more than
+/// itself, or 1 KiB if it is smaller: as many as fit into that share one piece of memory. The body of a larger frame is
+/// read straight into its own buffer, which grows as bytes arrive.
 ///
 /// A frame above the limit is judged when it is the first of a call to [`recv`](FrameReceiver::recv), so that a link
 /// can raise the limit after the frame that says it may. Until [`set_max_frame`](FrameReceiver::set_max_frame) is
@@ -78,6 +78,7 @@ impl<R> FramedReceiver<R> {
     fn take_frames(&mut self, batch: &mut Batch) -> Result<bool, TransportError> {
         let before = batch.len();
         loop {
+            self.take_run(batch)?;
             let some = batch.len() > before;
             match self.take_frame(some) {
                 Ok(Some(frame)) => batch.push_back(frame),
@@ -87,6 +88,30 @@ impl<R> FramedReceiver<R> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Moves the small frames that come next to `batch`, as many as are whole and may share a piece of memory. For
+    /// frames this small, a piece for each costs more than all the rest.
+    fn take_run(&mut self, batch: &mut Batch) -> Result<(), PrefixError> {
+        if !matches!(self.partial, Partial::Buffered) {
+            return Ok(());
+        }
+        let unused = &self.buffer[self.start..];
+        let longest = self.max_frame.map_or(SHARED, |most| most.min(SHARED));
+        let mut run = 0;
+        while let Some(length) = length(&unused[run..]) {
+            let end = run.saturating_add(length);
+            if !(PREFIX_LEN..=longest).contains(&length) || end > SHARED.min(unused.len()) {
+                break;
+            }
+            run = end;
+        }
+        let mut shared = Bytes::copy_from_slice(&unused[..run]);
+        self.start += run;
+        while let Some(length) = length(&shared) {
+            batch.push_back(Frame::split(shared.split_to(length))?);
+        }
+        Ok(())
     }
 
     /// The next frame, if all of it is here. `follows`: another one was handed over by the same call.
@@ -272,6 +297,14 @@ impl<R> fmt::Debug for FramedReceiver<R> {
             .finish_non_exhaustive()
     }
 }
+
+/// The length that the first bytes of a frame claim.
+fn length(frame: &[u8]) -> Option<usize> {
+    frame.first_chunk().map(|length| u32::from_be_bytes(*length) as usize)
+}
+
+/// What frames may hold together in one piece. Whoever keeps messages counts at least as much for each.
+const SHARED: usize = 1024;
 
 /// Frames up to this length are gathered in the read buffer and copied out.
 const SMALL: usize = 32 * 1024;

@@ -57,6 +57,26 @@ async fn frames_of_one_read_come_together() {
 }
 
 #[tokio::test]
+async fn small_frames_share_memory_but_never_more_than_1_kib() {
+    let (mut io, mut rx) = receiver(1 << 20, &Budget::new(0));
+    let sizes = [0, 64, 300, 300, 300, 300, 1008, 1009, 0].into_iter().cycle().take(200);
+    let sent: Vec<_> = sizes.enumerate().map(|(i, size)| frame(i as u16, 16, size)).collect();
+    for frame in &sent {
+        put(&mut io, frame).await;
+    }
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        got.append(&mut recv(&mut rx).await.unwrap());
+    }
+    assert_eq!(got, sent);
+    let (first, _) = got.swap_remove(0).into_parts();
+    drop(got);
+    // Now that nobody else has a share of it, it says how large the piece is.
+    let piece = first.try_into_mut().map(|piece| piece.capacity());
+    assert!(piece.as_ref().is_ok_and(|piece| (500..=1024).contains(piece)), "{piece:?}");
+}
+
+#[tokio::test]
 async fn the_longest_head_and_every_size_around_a_limit_pass() {
     let (mut io, mut rx) = receiver(1 << 20, &Budget::new(1 << 20));
     rx.set_max_frame(1 << 30);
