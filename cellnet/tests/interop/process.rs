@@ -82,7 +82,8 @@ impl Process {
                 let failed = kind != "ERROR" && state.lines.iter().any(|line| line.kind == "ERROR");
                 if state.streams_ended == 2 || failed {
                     drop(state);
-                    self.complain(&format!("ended or failed before the wanted {kind}"));
+                    let status = self.child.try_wait().expect("our child");
+                    self.complain(&format!("ended or failed ({status:?}) before the wanted {kind}"));
                 }
             }
             if timeout_at(deadline, self.output.changed.notified()).await.is_err() {
