@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! control lane   dialler:   0  N    wanted bulk lanes, 0 to 16
-//!                listener:  n       bulk lanes it agrees to, n ≤ N
+//!                listener:  n       bulk lanes it agrees to: N, or its own number if that is smaller
 //! bulk lane k    dialler:   k       1 to n, on n streams, in any order, each once
 //! ```
 //!

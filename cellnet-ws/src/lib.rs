@@ -140,9 +140,8 @@ impl Ws {
             other => other,
         })?;
         let tunnel = proxy.tunnel(&mut stream, endpoint.0, endpoint.1);
-        let late = || {
-            TransportError::Timeout(format!("proxy {proxy} on the way to {url}"), self.connect_timeout)
-        };
+        let late =
+            || TransportError::Timeout(format!("proxy {proxy} on the way to {url}"), self.connect_timeout);
         tokio::time::timeout(self.connect_timeout, tunnel).await.map_err(|_| late())??;
         let mut info = socket::info(&stream)?;
         info.remote = format!("{} by proxy {proxy}", ask::authority(endpoint.0, Some(endpoint.1)));

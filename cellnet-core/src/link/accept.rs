@@ -60,7 +60,9 @@ async fn serve(host: Host, accepting: Accepting) {
     match opened {
         Ok((link, connection, early)) => run(host, link, connection, early).await,
         // Somebody who looked in, lost a race, or read a page.
-        Err(LinkError::Closed) if claimed.is_none() => tracing::debug!(remote, "connection closed before HELLO"),
+        Err(LinkError::Closed) if claimed.is_none() => {
+            tracing::debug!(remote, "connection closed before HELLO")
+        }
         Err(error) => {
             links.counters.failed_handshakes.add(1);
             if links.refusals.allows() {
