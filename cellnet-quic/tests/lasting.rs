@@ -130,8 +130,8 @@ async fn credentials_change_while_the_listener_runs() {
 #[tokio::test]
 async fn every_lane_delivers_what_was_written_and_ends_in_order() {
     let tls = Pki::new().tls("site-1", MODE);
-    let mut open = Open::at(Quic::new(), &tls).await;
-    let (mut here, mut there) = open.pair(&Quic::new().with_lanes(4), &tls).await;
+    let mut open = Open::at(Quic::new().with_lanes(4), &tls).await;
+    let (mut here, mut there) = open.pair(&Quic::new().with_lanes(16), &tls).await;
     assert_eq!(there.bulk.len(), 4);
     there.control.rx.set_max_frame(64 << 20);
     for lane in [&mut here.control].into_iter().chain(&mut here.bulk) {
