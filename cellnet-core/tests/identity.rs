@@ -227,6 +227,41 @@ async fn evil_is_not_let_in_as_site_1_and_disturbs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proved_name_is_not_put_out_by_another_certificate_while_its_holder_is_mute() {
+    let net = Net::new(TlsMode::Mtls, &[("hub", "server"), ("good", "site-1"), ("bad", "evil")]);
+    let log = Log::begin();
+    let server = net.builder("server", "hub").identity(CommonNamePolicy::new().lenient()).listen(url("hub"));
+    let server = server.start().await.unwrap();
+    server.handle("task", "*", echo);
+    let site = net.dialling("site-1", "good", "hub").await;
+    assert!(is_let_in(&site).await);
+    // For longer than the holder of a name has to answer.
+    net.sim.net.freeze("good");
+    let evil = net.dialling("site-1", "bad", "hub").await;
+    assert!(!is_let_in(&evil).await);
+    tokio::time::sleep(net.sim.config.link.probe * 3).await;
+    net.sim.net.thaw("good");
+    assert!(log.count("the name 'site-1' is taken by another live process") > 0, "{}", log.text());
+    let reply = site.request(server.name(), "task", "t", Message::new("x")).await.unwrap();
+    assert!(reply.is_ok() && site.dial_errors().is_empty(), "{:?}", site.dial_errors());
+}
+
+#[tokio::test(start_paused = true)]
+async fn neighbours_are_limited_in_number() {
+    let net = Net::new(TlsMode::Clear, &[]);
+    let log = Log::begin();
+    let server =
+        net.builder("server", "hub").configure(|config| config.link.max_links = 1).listen(url("hub"));
+    let server = server.start().await.unwrap();
+    let first = net.dialling("site-1", "first", "hub").await;
+    assert!(is_let_in(&first).await);
+    let second = net.dialling("site-2", "second", "hub").await;
+    assert!(!is_let_in(&second).await);
+    assert_eq!(server.neighbours(), [fqcn("site-1")]);
+    assert!(log.count("this cell has 1 neighbours already") > 0, "{}", log.text());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_lets_in_its_own_name_and_those_below_and_its_pipes() {
     for (name, cn, allowed) in [
         ("site-1", Some("site-1"), true),
