@@ -5,35 +5,31 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use cellnet_core::{
     CellUrl,
     tls::{TlsClient, TlsError},
-    transport::{Connection, ConnectionInfo, Target, TransportError},
+    transport::{
+        Connection, ConnectionInfo, Target, TransportError,
+        address::{canonical, named, remote_endpoint, resolve},
+    },
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::{ClientConfig, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    ALPN, Quic, lanes,
-    refusal::Refusal,
-    socket::{self, canonical, named, unusable},
-};
+use crate::{ALPN, Quic, lanes, refusal::Refusal, socket};
 
 /// Tries the addresses of the host side by side, each with a head start over the next, on a socket of its own, which
 /// goes when the connection is gone: UDP does not say that nobody is there.
 pub(crate) async fn connect(quic: &Quic, target: &Target) -> Result<Connection, TransportError> {
     let url = &target.url;
     let quic = quic.for_url(url)?;
-    let (host, port) = socket::endpoint(url)?;
-    if host.is_empty() {
-        return Err(unusable(url, "'0' stands for all interfaces and can only be listened on"));
-    }
+    let (host, port) = remote_endpoint(url, None)?;
     let tls = target.credentials()?.client(host, target.tls_mode(true)?, &[ALPN]);
     let tls = tls.map_err(|error| TransportError::tls(url, error))?;
     let config = client_config(&quic, url, &tls, target.silence)?;
     let patience = quic.connect_timeout;
     let late = || TransportError::Timeout(url.to_string(), patience);
     let tried = async {
-        let addresses = socket::resolve(host, port).await?;
+        let addresses = resolve(host, port).await?;
         let mut open: FuturesUnordered<_> = addresses
             .iter()
             .zip(0..)

@@ -7,7 +7,7 @@ use cellnet_core::{
     CellUrl,
     stats::Budget,
     tls::TlsServer,
-    transport::{Accepting, Bind, Connection, Listener, TransportError},
+    transport::{Accepting, Bind, Connection, Listener, TransportError, address::canonical},
 };
 use futures_util::FutureExt;
 use quinn::{
@@ -21,7 +21,7 @@ use crate::{
     dial::{info, no_quic, peer},
     lanes,
     refusal::Refusal,
-    socket::{self, canonical},
+    socket,
 };
 
 /// Takes connections at one UDP address.
@@ -163,7 +163,7 @@ fn server_config(
         .transport_config(quic.transport(silence, quic.lanes + 1))
         .validation_token_config(tokens)
         .migration(true)
-        .max_incoming(quic.handshakes)
+        .max_incoming(quic.backlog)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES * 64);
     Ok(config)

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cellnet_core::{CellUrl, Scheme, transport::TransportError};
+use cellnet_core::{
+    CellUrl, Scheme,
+    transport::{TransportError, address::unusable},
+};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-
-use crate::socket::unusable;
 
 /// QUIC over IPv4 and IPv6, always under TLS.
 ///
@@ -33,7 +34,7 @@ pub struct Quic {
     pub(crate) handshake_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) unvalidated: usize,
-    pub(crate) handshakes: usize,
+    pub(crate) backlog: usize,
 }
 
 /// More bulk lanes than this are never opened nor agreed to.
@@ -56,7 +57,7 @@ impl Quic {
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(10),
             unvalidated: 64,
-            handshakes: 1024,
+            backlog: 1024,
         }
     }
 
@@ -125,8 +126,8 @@ impl Quic {
     }
 
     /// Connections that wait to be accepted, beyond which new ones are refused: 1024, at least 1.
-    pub fn with_handshakes(mut self, number: usize) -> Self {
-        self.handshakes = number.max(1);
+    pub fn with_backlog(mut self, number: usize) -> Self {
+        self.backlog = number.max(1);
         self
     }
 

@@ -6,17 +6,20 @@ use std::{
     time::Duration,
 };
 
-use cellnet_core::{CellUrl, transport::TransportError};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::lookup_host,
-    time::{Instant, sleep},
+use cellnet_core::{
+    CellUrl,
+    transport::{
+        TransportError,
+        address::{endpoint, named, resolve},
+    },
 };
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::{Instant, sleep};
 
 /// Binds the first address of a URL's host that can be bound. Host `0` is both families, or IPv4 if the system has no
 /// IPv6. A dropped future leaves nothing bound.
 pub(crate) async fn listen(url: &CellUrl) -> Result<UdpSocket, TransportError> {
-    let (host, port) = endpoint(url)?;
+    let (host, port) = endpoint(url, None)?;
     let addresses = match host {
         "" => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
         host => resolve(host, port).await?,
@@ -56,37 +59,6 @@ pub(crate) fn towards(peer: SocketAddr) -> io::Result<UdpSocket> {
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     bind((any, 0).into(), false)
-}
-
-/// Host and port of a URL, or what is wrong with it.
-pub(crate) fn endpoint(url: &CellUrl) -> Result<(&str, u16), TransportError> {
-    let port = url.port().ok_or_else(|| unusable(url, "it names no port; write quic://HOST:PORT"))?;
-    Ok((url.host(), port))
-}
-
-/// Every address of a host, in the system's order.
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
-    let found = async { lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>) }.await;
-    match found {
-        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
-        Ok(_) => Err(TransportError::io(format!("look up '{host}'"), io::ErrorKind::NotFound.into())),
-        Err(error) => Err(TransportError::io(format!("look up '{host}'"), error)),
-    }
-}
-
-/// An address, and the name it was found by if that says more.
-pub(crate) fn named(host: &str, address: SocketAddr) -> String {
-    if host.parse() == Ok(address.ip()) { address.to_string() } else { format!("{host} at {address}") }
-}
-
-/// IPv4 peers of a socket for both families look like IPv4.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Says that a URL cannot be used, and why.
-pub(crate) fn unusable(url: &CellUrl, why: &str) -> TransportError {
-    TransportError::Url { url: url.to_string(), why: why.into() }
 }
 
 fn bind(address: SocketAddr, both_families: bool) -> io::Result<UdpSocket> {

@@ -24,7 +24,7 @@ use cellnet_core::{
     CellUrl, Scheme,
     stats::Budget,
     tls::TlsMode,
-    transport::{Accepting, Bind, Connection, Listener, Target, Transport, TransportError, framed},
+    transport::{Accepting, Bind, Connection, Listener, Target, Transport, TransportError, address, framed},
 };
 use tokio::net::TcpStream;
 
@@ -78,7 +78,7 @@ impl Transport for Tcp {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportError> {
-        let endpoint = socket::endpoint(&target.url, None)?;
+        let endpoint = address::remote_endpoint(&target.url, None)?;
         let mode = target.tls_mode(is_secure(&target.url))?;
         let dial = socket::connect(&target.url, endpoint, self.connect_timeout, target.silence);
         if mode == TlsMode::Clear {
@@ -100,7 +100,7 @@ impl Transport for Tcp {
     /// left (`EMFILE`). It is returned at once and at every call as long as it holds, so wait a moment before the
     /// next.
     async fn listen(&self, bind: &Bind) -> Result<Box<dyn Listener>, TransportError> {
-        let endpoint = socket::endpoint(&bind.url, None)?;
+        let endpoint = address::endpoint(&bind.url, None)?;
         let mode = bind.tls_mode(is_secure(&bind.url))?;
         #[cfg(feature = "tls")]
         let tls = match mode {
@@ -192,7 +192,7 @@ fn refused(peer: &str, error: &std::io::Error) -> TransportError {
 
 #[cfg(not(feature = "tls"))]
 fn no_tls(url: &CellUrl) -> TransportError {
-    socket::unusable(url, "it asks for TLS, which is not compiled in; build cellnet with the feature 'tls'")
+    address::unusable(url, "it asks for TLS, which is not compiled in; build cellnet with the feature 'tls'")
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use std::{
 
 use cellnet_core::{
     CellUrl,
-    transport::{ConnectionInfo, TransportError},
+    transport::{
+        ConnectionInfo, TransportError,
+        address::{canonical, named, resolve},
+    },
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::{Instant, timeout},
 };
 
@@ -26,9 +29,6 @@ pub async fn connect(
     patience: Duration,
     silence: Duration,
 ) -> Result<TcpStream, TransportError> {
-    if host.is_empty() {
-        return Err(unusable(url, "'0' stands for all interfaces and can only be listened on"));
-    }
     let late = || TransportError::Timeout(url.to_string(), patience);
     let deadline = Instant::now() + patience;
     let addresses = timeout(patience, resolve(host, port)).await.map_err(|_| late())??;
@@ -52,14 +52,6 @@ pub fn info(stream: &TcpStream) -> Result<ConnectionInfo, TransportError> {
         Err(error) => Err(TransportError::io("ask for the address of a connection", error)),
     };
     Ok(ConnectionInfo::new(name(stream.local_addr())?, name(stream.peer_addr())?))
-}
-
-/// Host and port of a URL, or what is wrong with it.
-pub fn endpoint(url: &CellUrl, default_port: Option<u16>) -> Result<(&str, u16), TransportError> {
-    let port = url.port().or(default_port);
-    let scheme = url.scheme();
-    let port = port.ok_or_else(|| unusable(url, &format!("it names no port; write {scheme}://HOST:PORT")))?;
-    Ok((url.host(), port))
 }
 
 /// A bound TCP address.
@@ -115,11 +107,6 @@ impl Listening {
     }
 }
 
-/// Says that a URL cannot be used, and why.
-pub fn unusable(url: &CellUrl, why: &str) -> TransportError {
-    TransportError::Url { url: url.to_string(), why: why.into() }
-}
-
 async fn open(address: SocketAddr, silence: Duration) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -127,16 +114,6 @@ async fn open(address: SocketAddr, silence: Duration) -> io::Result<TcpStream> {
     }?;
     options::set(&socket, silence);
     socket.connect(address).await
-}
-
-/// Every address of a host, in the system's order.
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
-    let found = async { lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>) }.await;
-    match found {
-        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
-        Ok(_) => Err(TransportError::io(format!("look up '{host}'"), io::ErrorKind::NotFound.into())),
-        Err(error) => Err(TransportError::io(format!("look up '{host}'"), error)),
-    }
 }
 
 /// Binds and listens; says on which port.
@@ -158,13 +135,3 @@ fn listen(address: SocketAddr, both_families: bool) -> io::Result<(TcpListener, 
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-
-/// An address, and the name it was found by if that says more.
-fn named(host: &str, address: SocketAddr) -> String {
-    if host.parse() == Ok(address.ip()) { address.to_string() } else { format!("{host} at {address}") }
-}
-
-/// IPv4 peers of a listener for both families look like IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}

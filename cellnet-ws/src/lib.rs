@@ -51,7 +51,7 @@ use cellnet_core::{
     tls::TlsMode,
     transport::{
         Accepting, Bind, Connection, ConnectionInfo, Lane, Listener, Target, Transport, TransportError,
-        framed::FramedReceiver,
+        address, framed::FramedReceiver,
     },
 };
 use cellnet_tcp::socket::{self, Listening};
@@ -119,10 +119,7 @@ impl Ws {
         secure: bool,
     ) -> Result<(TcpStream, ConnectionInfo), TransportError> {
         let url = &target.url;
-        let endpoint = endpoint(url)?;
-        if endpoint.0.is_empty() {
-            return Err(socket::unusable(url, "'0' stands for all interfaces and can only be listened on"));
-        }
+        let endpoint = address::remote_endpoint(url, Some(default_port(url)))?;
         let Some(proxy) = self.proxy.way(url, endpoint.1, secure)? else {
             let stream = socket::connect(url, endpoint, self.connect_timeout, target.silence).await?;
             let info = socket::info(&stream)?;
@@ -301,7 +298,7 @@ fn default_port(url: &CellUrl) -> u16 {
 }
 
 fn endpoint(url: &CellUrl) -> Result<(&str, u16), TransportError> {
-    socket::endpoint(url, Some(default_port(url)))
+    address::endpoint(url, Some(default_port(url)))
 }
 
 /// The path of a URL, or that of the reference.
@@ -309,7 +306,7 @@ fn path(url: &CellUrl) -> Result<&str, TransportError> {
     match url.path() {
         "" | "/" => Ok("/f3"),
         path if path.parse::<http::uri::PathAndQuery>().is_ok_and(|parsed| parsed.path() == path) => Ok(path),
-        _ => Err(socket::unusable(url, "its path has characters that must be written as %XX")),
+        _ => Err(address::unusable(url, "its path has characters that must be written as %XX")),
     }
 }
 
@@ -325,5 +322,5 @@ fn tls_refused(peer: &str, error: &std::io::Error) -> TransportError {
 
 #[cfg(not(feature = "tls"))]
 fn no_tls(url: &CellUrl) -> TransportError {
-    socket::unusable(url, "it asks for TLS, which is not compiled in; build cellnet with the feature 'tls'")
+    address::unusable(url, "it asks for TLS, which is not compiled in; build cellnet with the feature 'tls'")
 }

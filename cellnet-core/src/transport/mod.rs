@@ -3,6 +3,7 @@
 //! A driver implements [`Transport`], [`Listener`], [`FrameSender`] and [`FrameReceiver`] and knows nothing of cells,
 //! headers or routing. Byte-stream drivers get the two halves from [`framed`].
 
+pub mod address;
 pub mod framed;
 pub mod mem;
 mod registry;
@@ -183,16 +184,15 @@ impl Target {
     /// How the connection is to be protected; `secure`: the scheme says that it must be. See [`TlsMode::of`].
     pub fn tls_mode(&self, secure: bool) -> Result<TlsMode, TransportError> {
         #[cfg(feature = "tls")]
-        let configured = self.tls.as_ref().and_then(Tls::mode);
+        return tls_mode(&self.url, secure, self.tls.as_ref());
         #[cfg(not(feature = "tls"))]
-        let configured = None;
-        TlsMode::of(&self.url, secure, configured)
+        TlsMode::of(&self.url, secure, None)
     }
 
     /// The credentials, which a mode other than [`TlsMode::Clear`] needs.
     #[cfg(feature = "tls")]
     pub fn credentials(&self) -> Result<&Tls, TransportError> {
-        self.tls.as_ref().ok_or_else(|| no_credentials(&self.url))
+        credentials(&self.url, self.tls.as_ref())
     }
 }
 
@@ -226,22 +226,26 @@ impl Bind {
     /// As [`Target::tls_mode`].
     pub fn tls_mode(&self, secure: bool) -> Result<TlsMode, TransportError> {
         #[cfg(feature = "tls")]
-        let configured = self.tls.as_ref().and_then(Tls::mode);
+        return tls_mode(&self.url, secure, self.tls.as_ref());
         #[cfg(not(feature = "tls"))]
-        let configured = None;
-        TlsMode::of(&self.url, secure, configured)
+        TlsMode::of(&self.url, secure, None)
     }
 
     /// As [`Target::credentials`].
     #[cfg(feature = "tls")]
     pub fn credentials(&self) -> Result<&Tls, TransportError> {
-        self.tls.as_ref().ok_or_else(|| no_credentials(&self.url))
+        credentials(&self.url, self.tls.as_ref())
     }
 }
 
 #[cfg(feature = "tls")]
-fn no_credentials(url: &CellUrl) -> TransportError {
-    TransportError::Url { url: url.to_string(), why: "TLS needs credentials, and none were given".into() }
+fn tls_mode(url: &CellUrl, secure: bool, tls: Option<&Tls>) -> Result<TlsMode, TransportError> {
+    TlsMode::of(url, secure, tls.and_then(Tls::mode))
+}
+
+#[cfg(feature = "tls")]
+fn credentials<'a>(url: &CellUrl, tls: Option<&'a Tls>) -> Result<&'a Tls, TransportError> {
+    tls.ok_or_else(|| address::unusable(url, "TLS needs credentials, and none were given"))
 }
 
 /// Three heartbeats of 10 s.

@@ -211,7 +211,8 @@ impl Trust {
     }
 }
 
-#[cfg(all(test, feature = "tcp"))]
+#[cfg(test)]
+#[cfg(feature = "tcp")]
 mod tests {
     use super::*;
     use crate::cli::status::Status;
