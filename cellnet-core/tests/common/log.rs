@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use tracing::subscriber::DefaultGuard;
@@ -15,6 +15,13 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn begin() -> Self {
+        // Threads of other tests listen as well. Without, the first of them to pass a place that logs would have it
+        // remembered as one that nobody listens to, for this thread too.
+        static LISTENED: Once = Once::new();
+        LISTENED.call_once(|| {
+            tracing::subscriber::set_global_default(tracing_subscriber::registry())
+                .expect("nothing else sets the default of a test program");
+        });
         let text = Text::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
