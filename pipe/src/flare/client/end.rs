@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cellnet_core::{fobs, message::Payload};
+
 /// How the conversation with the job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,5 +41,24 @@ impl fmt::Display for End {
             Self::PeerGone(why) => write!(f, "the job is gone: {why}"),
             Self::Stopped => f.write_str("asked to end"),
         }
+    }
+}
+
+/// Of the pipe of tasks.
+impl From<crate::PipeEvent> for End {
+    fn from(event: crate::PipeEvent) -> Self {
+        match event {
+            crate::PipeEvent::Abort(message) => Self::Aborted(words(&message.data)),
+            crate::PipeEvent::PeerGone(why) => Self::PeerGone(why),
+            crate::PipeEvent::End(_) | crate::PipeEvent::Message(_) => Self::Done,
+        }
+    }
+}
+
+/// The text of a message, if it is one; the reference sends the id of a task.
+fn words(data: &Payload) -> String {
+    match data {
+        Payload::Fobs(bytes) => fobs::from_bytes(bytes).unwrap_or_default(),
+        other => String::from_utf8_lossy(other.as_bytes()).into_owned(),
     }
 }
