@@ -5,6 +5,8 @@
 
 mod activity;
 mod cell_pipe;
+#[cfg(feature = "flare")]
+pub mod flare;
 mod handler;
 mod host;
 mod inbox;

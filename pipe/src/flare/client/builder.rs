@@ -126,7 +126,7 @@ impl FlareClientBuilder {
         // The first heartbeat tells the job that the trainer is there.
         metrics.iter().for_each(PipeHandler::start);
         tasks.start();
-        Ok(FlareClient::new(self.config, cell, tasks, metrics, life))
+        Ok(FlareClient { config: self.config, cell, tasks, metrics, life })
     }
 
     fn pipe(&self, args: &PipeArgs, host: &PipeHost) -> Result<crate::CellPipeBuilder, InitError> {

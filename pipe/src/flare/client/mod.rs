@@ -38,3 +38,13 @@ pub use self::{
     metric::{Metric, MetricKind, Tracker},
     properties::{CellProperties, PipePlaceError},
 };
+
+/// A trainer's end of a FLARE job.
+#[derive(Debug)]
+pub struct FlareClient {
+    config: ClientConfig,
+    cell: cellnet_core::cell::Cell,
+    tasks: crate::PipeHandler,
+    metrics: Option<crate::PipeHandler>,
+    life: std::sync::Arc<life::Life>,
+}

@@ -1,0 +1,3 @@
+//! What FLARE puts into messages, and the client with which a program is a trainer of a FLARE job.
+
+pub mod client;
