@@ -1,7 +1,8 @@
 """A job of the reference in its simulator: FedAvg over two sites whose trainers are processes of ours.
 
 The job stands in FOLDER/job, what the simulator leaves in FOLDER/sites. Prints READY when it begins, and RESULT with
-the status of the simulator, the global model against what `--add` makes of it, and every metric that the server got.
+the status of the simulator, the global model against what `--add` makes of it, every metric that the server got, and
+what the trainers printed.
 """
 
 import json
@@ -42,6 +43,7 @@ def main():
         status=status,
         model={name: compared(np, args, start[name], array) for name, array in final.items()},
         metrics=[json.loads(line) for line in lines],
+        said={site: said(args.folder / "sites" / site / "log.txt") for site in ("site-1", "site-2")},
     )
     common.leave(0)
 
@@ -63,6 +65,13 @@ def compared(np, args, start, final):
         expected = start.astype("float64") + args.rounds * args.add
         told["exact"] = bool(np.array_equal(final.astype("float64"), expected))
     return told
+
+
+def said(log):
+    """What the launcher of a site read from its trainers."""
+    mark = " - SubprocessLauncher - INFO - "
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line.split(mark, 1)[1] for line in lines if mark in line]
 
 
 def load(np, folder):
