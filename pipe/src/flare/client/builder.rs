@@ -1,14 +1,20 @@
 //! What a program may say about its client before it opens.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use cellnet_core::cell::CellBuilder;
-use tokio::time::timeout;
+use cellnet_core::{Fqcn, cell::CellBuilder};
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
 
 use super::{ClientConfig, End, FlareClient, PipePlaceError, life::Life};
 use crate::{
     CellPipe, HandlerConfig, HandlerConfigError, InboxLimits, Mode, OpenError, Pipe, PipeArgs, PipeEvent,
-    PipeHandler, PipeHost, PipeNameError, host::Describe,
+    PipeHandler, PipeHost, PipeNameError,
+    download::{DownloadConfig, Downloads, Offer},
+    host::Describe,
 };
 
 /// Describes a client. At least drivers for the transports have to be added by [`cell`](Self::cell).
@@ -20,6 +26,7 @@ pub struct FlareClientBuilder {
     connect: Duration,
     sigterm: Option<Duration>,
     inbox: InboxLimits,
+    offer: Offer,
 }
 
 impl FlareClientBuilder {
@@ -31,6 +38,7 @@ impl FlareClientBuilder {
             connect: CONNECT,
             sigterm: None,
             inbox: InboxLimits::default(),
+            offer: Offer::below(Fqcn::server()),
         }
     }
 
@@ -61,6 +69,13 @@ impl FlareClientBuilder {
     /// What may wait until it is received. A message beyond that is refused, so the job sends it again.
     pub fn inbox(mut self, limits: InboxLimits) -> Self {
         self.inbox = limits;
+        self
+    }
+
+    /// Who may fetch the arrays of results; without it the server and the cells below it, of which the job is one. The
+    /// life-time is always [`TaskExchange::download_timeout`](super::TaskExchange::download_timeout).
+    pub fn results_for(mut self, offer: Offer) -> Self {
+        self.offer = offer;
         self
     }
 
@@ -126,7 +141,20 @@ impl FlareClientBuilder {
         // The first heartbeat tells the job that the trainer is there.
         metrics.iter().for_each(PipeHandler::start);
         tasks.start();
-        Ok(FlareClient { config: self.config, cell, tasks, metrics, life })
+        // The job process passes on the references of a message; it must not find arrays next to them, because the
+        // message that it makes can name one source only.
+        let by_reference = DownloadConfig { inline_below: 0, ..DownloadConfig::default() };
+        Ok(FlareClient {
+            downloads: Downloads::attach_with(&cell, by_reference),
+            config: self.config,
+            cell,
+            tasks,
+            metrics,
+            offer: self.offer,
+            life,
+            incoming: AsyncMutex::default(),
+            asked: Mutex::default(),
+        })
     }
 
     fn pipe(&self, args: &PipeArgs, host: &PipeHost) -> Result<crate::CellPipeBuilder, InitError> {

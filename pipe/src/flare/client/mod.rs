@@ -22,6 +22,7 @@
 //!
 //! Source: `client/ex_process/api.py`, `client/flare_agent.py`, `client/model_registry.py`.
 
+mod arrays;
 mod builder;
 mod config;
 mod difference;
@@ -38,7 +39,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cellnet_core::cell::Cell;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio_util::sync::CancellationToken;
 
 pub use self::{
     builder::{FlareClientBuilder, InitError},
@@ -50,12 +50,12 @@ pub use self::{
     properties::{CellProperties, PipePlaceError},
     task::{Task, TaskKind},
 };
-use self::life::Life;
+use self::{arrays::Arrays, error::Unsent, life::Life};
 use super::{FlModel, Shareable};
 use crate::{
-    PipeEvent, PipeHandler, PipeMessage,
-    download::{Downloads, Offer, Outcome, Transaction},
-    message::MessageType,
+    Delivery, MessageType, PipeEvent, PipeHandler, PipeMessage,
+    download::{Downloads, Offer},
+    text_payload,
 };
 
 /// A trainer's end of a FLARE job.
@@ -236,9 +236,7 @@ impl FlareClient {
         if sent.is_taken() { Ok(()) } else { Err(LogError::NotTaken(sent)) }
     }
 
-    async fn unless_ended(&self, pipe: &PipeHandler, message: &PipeMessage) -> Result<crate::Delivery, Unsent> {
-        let given_up = CancellationToken::new();
-        let _at_the_end = given_up.clone().drop_guard();
+    async fn unless_ended(&self, pipe: &PipeHandler, message: &PipeMessage) -> Result<Delivery, Unsent> {
         tokio::select! {
             biased;
             end = self.life.ended() => Err(Unsent::Ended(end)),
@@ -250,7 +248,7 @@ impl FlareClient {
     /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
         if self.is_running() && self.asked().is_some() {
-            self.tasks.notify_abort(crate::text_payload("the trainer gives up")).await;
+            self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
         for handler in self.metrics.iter().chain([&self.tasks]) {
@@ -268,3 +266,8 @@ impl FlareClient {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 }
+
+/// What a job is told of a task that a trainer could not do. Source: `apis/fl_constant.py`.
+const EXECUTION_EXCEPTION: &str = "EXECUTION_EXCEPTION";
+/// What metrics are sent about. Source: `client/flare_agent.py`.
+const METRIC: &str = "metric";
