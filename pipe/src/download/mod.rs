@@ -199,7 +199,7 @@ impl Downloads {
         let allowance = Allowance::new(&self.config().pull);
         let parallel = self.config().pull.parallel.max(1);
         let pulled: Vec<_> = stream::iter(&downloads)
-            .map(|download| async { Ok::<_, PullError>((download, self.pull(download, &allowance).await?)) })
+            .map(async |download| Ok::<_, PullError>((download, self.pull(download, &allowance).await?)))
             .buffer_unordered(parallel)
             .try_collect()
             .await?;
@@ -239,6 +239,3 @@ impl Downloads {
         FilePull::new(self.cell.clone(), source, self.config().pull.clone())
     }
 }
-
-#[cfg(test)]
-mod tests;
