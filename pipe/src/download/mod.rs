@@ -46,6 +46,10 @@ mod ledger;
 mod offer;
 mod pull;
 mod service;
+#[cfg(test)]
+mod testdata;
+#[cfg(test)]
+mod tests;
 mod transaction;
 pub mod wire;
 
@@ -199,7 +203,7 @@ impl Downloads {
         let allowance = Allowance::new(&self.config().pull);
         let parallel = self.config().pull.parallel.max(1);
         let pulled: Vec<_> = stream::iter(&downloads)
-            .map(|download| async { Ok::<_, PullError>((download, self.pull(download, &allowance).await?)) })
+            .map(async |download| Ok::<_, PullError>((download, self.pull(download, &allowance).await?)))
             .buffer_unordered(parallel)
             .try_collect()
             .await?;
@@ -239,6 +243,3 @@ impl Downloads {
         FilePull::new(self.cell.clone(), source, self.config().pull.clone())
     }
 }
-
-#[cfg(test)]
-mod tests;
