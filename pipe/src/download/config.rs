@@ -27,7 +27,8 @@ pub struct DownloadConfig {
     pub finished: usize,
     /// How long they are remembered. 1,800 s.
     pub finished_ttl: Duration,
-    /// Arrays smaller than this stay in the message. 16 KiB; the reference sends every array by reference.
+    /// Arrays that are smaller than this together stay in their message. 64 KiB; the reference sends every array by
+    /// reference. It is all of them or none, as a process of the reference that passes both on mixes them up.
     pub inline_below: usize,
     /// Pulling.
     pub pull: PullConfig,
@@ -70,7 +71,7 @@ impl Default for DownloadConfig {
             answer_patience: Duration::from_secs(60),
             finished: 16_384,
             finished_ttl: Duration::from_secs(1800),
-            inline_below: 16 << 10,
+            inline_below: 64 << 10,
             pull: PullConfig::default(),
             pass_through_channels: Vec::new(),
         }
