@@ -54,8 +54,10 @@ pub struct PullConfig {
     pub max_items: usize,
     /// Bytes of a file. 1 TiB.
     pub max_file: u64,
-    /// References that are pulled at the same time. 4.
+    /// References of one payload that are pulled at the same time. 4.
     pub parallel: usize,
+    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. 64.
+    pub at_once: usize,
 }
 
 impl Default for DownloadConfig {
@@ -88,6 +90,7 @@ impl Default for PullConfig {
             max_items: 65_536,
             max_file: 1 << 40,
             parallel: 4,
+            at_once: 64,
         }
     }
 }

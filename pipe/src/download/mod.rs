@@ -64,6 +64,7 @@ use cellnet_core::{
     wire::{Limits, keys::cn},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::{
@@ -219,8 +220,10 @@ impl Downloads {
         allowance: &Allowance,
     ) -> Result<HashMap<ByteString, Array>, PullError> {
         let Download { kind, source, items } = download;
-        let _turn = self.service.pulling.acquire().await.map_err(|_| PullError::RuntimeEnded)?;
-        let arrays = fetch::arrays(&self.cell, *kind, source, &self.config().pull, allowance).await?;
+        let config = &self.config().pull;
+        let turn = timeout(config.progress, self.service.pulling.acquire()).await;
+        let _turn = turn.map_err(|_| PullError::Busy(config.at_once))?;
+        let arrays = fetch::arrays(&self.cell, *kind, source, config, allowance).await?;
         match items.iter().find(|item| !arrays.contains_key(*item)) {
             Some(item) => Err(ReferenceError::Missing(item.clone()).into()),
             None => Ok(arrays),

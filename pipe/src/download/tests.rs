@@ -10,6 +10,7 @@ use std::{
 
 use cellnet_core::{
     cell::{HandlerError, Request},
+    fobs::Tensor,
     testkit::sim::{Sim, fqcn},
 };
 use tokio::time::Instant;
@@ -63,6 +64,32 @@ async fn what_is_pulled_is_what_was_offered() {
     assert_eq!((status.refs, status.receivers[0].given), (1, Given::All));
     assert!(status.receivers[0].bytes > 600_000 * 8);
     assert_eq!(owner.open_transactions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn arrays_of_numpy_and_of_torch_are_one_transaction() {
+    let net = net().await;
+    let tensor = Tensor::with_shape(vec![0.5_f32; 20_000], &[100, 200]).unwrap();
+    let both = Object::from_iter([("numpy", model()), ("torch", tensor.into())]);
+    let sent = Downloads::attach(&net.one).encode(both.clone(), Offer::to(fqcn("site-2"))).unwrap();
+    let puller = Downloads::attach(&net.two);
+    assert_eq!(puller.decode("models", &sent.message()).await.unwrap(), both);
+    let transaction = sent.transaction.unwrap();
+    assert_eq!(transaction.done().await, Outcome::Delivered);
+    assert_eq!(transaction.status().refs, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulls_beyond_those_at_once_wait_and_then_fail() {
+    let net = net().await;
+    let mut config = quick();
+    config.pull.at_once = 1;
+    let puller = Downloads::attach_with(&net.two, config);
+    let _other = puller.service.pulling.acquire().await.unwrap();
+    let began = Instant::now();
+    let failed = puller.pull_arrays(ArrayKind::Numpy, &Source::new(fqcn("site-1"), "R1")).await;
+    assert!(matches!(failed, Err(PullError::Busy(1))), "{failed:?}");
+    assert_eq!(began.elapsed(), Duration::from_secs(20));
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,11 +340,12 @@ async fn endless_answers_end_at_the_limits() {
     assert!(matches!(failed, Err(PullError::TooLarge(5000))), "{failed:?}");
     config.pull.max_bytes = 1 << 20;
     scripted(&net.one, endless);
-    let failed =
-        Downloads::attach_with(&net.server, config).pull_arrays(ArrayKind::Numpy, &source).await;
+    let failed = Downloads::attach_with(&net.server, config).pull_arrays(ArrayKind::Numpy, &source).await;
     assert!(matches!(failed, Err(PullError::TooMany(10))), "{failed:?}");
 
-    scripted(&net.one, |at| Told::Ok { state: file_state(at as u64), data: Object::Bin("xy".into()) }.encode());
+    scripted(&net.one, |at| {
+        Told::Ok { state: file_state(at as u64), data: Object::Bin("xy".into()) }.encode()
+    });
     let mut sink = Vec::new();
     let pull = downloads.pull_file(&fqcn("site-1"), "R1").max_bytes(99);
     assert!(matches!(pull.to_writer(&mut sink).await, Err(PullError::TooLarge(99))));
@@ -339,7 +367,8 @@ async fn hostile_pullers_are_told_that_it_failed() {
         let (source, transaction) =
             owner.offer(ArrayKind::Numpy, (0..3).map(array), Offer::to(fqcn("site-2"))).unwrap();
         let ask = Ask { ref_id: source.ref_id, state: Some(state) };
-        let told = net.two.request(&fqcn("site-1"), CHANNEL, TOPIC, Message::new(ask.encode())).await.unwrap();
+        let told =
+            net.two.request(&fqcn("site-1"), CHANNEL, TOPIC, Message::new(ask.encode())).await.unwrap();
         assert_eq!(Told::decode(&told.payload), Ok(Told::Error));
         assert_eq!(transaction.done().await, Outcome::Failed);
     }

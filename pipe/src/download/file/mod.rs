@@ -75,7 +75,10 @@ impl FilePull {
     }
 
     /// Pulls into a writer, and gives the size of the file. After an error or a drop the writer has a part of it.
-    pub async fn to_writer(mut self, sink: &mut (impl AsyncWrite + Unpin + ?Sized)) -> Result<u64, PullError> {
+    pub async fn to_writer(
+        mut self,
+        sink: &mut (impl AsyncWrite + Unpin + ?Sized),
+    ) -> Result<u64, PullError> {
         let mut tail = self.begin(self.from);
         while let Some(data) = tail.next(&mut self).await? {
             sink.write_all(&data).await.map_err(PullError::Sink)?;
@@ -109,7 +112,10 @@ impl FilePull {
 
 impl fmt::Debug for FilePull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FilePull").field("source", &self.source).field("from", &self.from).finish_non_exhaustive()
+        f.debug_struct("FilePull")
+            .field("source", &self.source)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
     }
 }
 

@@ -31,6 +31,10 @@ impl Part {
             Err(fs::TryLockError::WouldBlock) => return Err(PullError::Exists(part)),
             Err(fs::TryLockError::Error(error)) => return Err(PullError::Sink(error)),
         }
+        // Whoever had the lock before may have given the file its name, or removed it.
+        if !is_at(&file, &part).map_err(PullError::Sink)? {
+            return Err(PullError::Exists(part));
+        }
         if !resume {
             file.set_len(0).map_err(PullError::Sink)?;
         }
@@ -76,4 +80,22 @@ fn exists(path: &Path) -> Result<bool, PullError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(PullError::Sink(error)),
     }
+}
+
+/// Whether an open file is still the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (open, there) = (file.metadata()?, fs::symlink_metadata(path));
+    match there {
+        Ok(there) => Ok((open.dev(), open.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Files here have no identity that the standard library knows.
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> io::Result<bool> {
+    path.try_exists()
 }

@@ -118,6 +118,16 @@ async fn two_pulls_to_one_path_exclude_each_other() {
     pull().to_path(&to).await.unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_link_in_the_place_of_a_part_is_not_followed() {
+    let folder = Folder::new();
+    let (precious, to) = (folder.file("precious", 3), folder.0.join("to"));
+    std::os::unix::fs::symlink(&precious, part_of(&to)).unwrap();
+    assert!(matches!(Part::open(to, false, true), Err(PullError::Exists(_))));
+    assert_eq!(fs::read(&precious).unwrap(), bytes(3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_shrinks_is_an_error_at_both_ends() {
     let (_server, _site, owner, puller) = two().await;

@@ -125,6 +125,15 @@ fn a_cell_pulls_as_often_as_it_may() {
 }
 
 #[test]
+fn who_may_pull_again_holds_up_nobody_who_waits() {
+    let mut case = case(Offer::to(cell("site-1")).times(2));
+    case.pull(0, "site-1", 2);
+    assert_eq!((case.outcome(), case.ledger.len()), (Some(Outcome::Delivered), 1));
+    assert_eq!((case.pull(299, "site-1", 0), case.pull(299, "site-1", 2)), ("piece", "eof"));
+    assert_eq!((case.outcome(), case.ledger.len()), (Some(Outcome::Delivered), 0));
+}
+
+#[test]
 fn a_cell_that_never_ends_draws_a_few_times_as_much_as_there_is() {
     let mut case = case(Offer::to(cell("site-1")));
     let pulled = (0..10_000).take_while(|_| case.pull(0, "site-1", 0) == "piece").count();
