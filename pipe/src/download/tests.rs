@@ -286,7 +286,7 @@ async fn a_lost_answer_is_asked_for_again() {
     });
     let began = Instant::now();
     let mut sink = Vec::new();
-    let pulled = Downloads::attach(&net.two).pull_file(&fqcn("site-1"), "R1").to_writer(&mut sink).await;
+    let pulled = Downloads::attach(&net.two).pull_file(&fqcn("site-1"), "R1").into_writer(&mut sink).await;
     assert_eq!((pulled.unwrap(), &sink[..]), (1, &b"x"[..]));
     assert_eq!((asked.load(Relaxed), began.elapsed().as_secs()), (4, 6));
 }
@@ -324,6 +324,26 @@ async fn hostile_owners_are_named() {
     }
 }
 
+/// What was captured, with every byte changed and cut off everywhere, is an error or another answer.
+#[test]
+fn damaged_answers_are_no_panic() {
+    let whole = payload(&golden()["arrays"]["answer"]).to_bytes();
+    let read = |bytes: Vec<u8>| -> Option<usize> {
+        let Told::Ok { data, .. } = Told::decode(&Payload::Fobs(bytes.into())).ok()? else { return None };
+        let items = wire::items(data)?;
+        items.iter().map(|item| ArrayKind::Numpy.unpack(item, 4).ok().map(|arrays| arrays.len())).sum()
+    };
+    assert_eq!(read(whole.to_vec()), Some(1));
+    for at in 0..whole.len() {
+        assert_eq!(read(whole[..at].to_vec()), None);
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= change;
+            assert!(read(damaged).is_none_or(|arrays| arrays <= 4));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn endless_answers_end_at_the_limits() {
     let net = net().await;
@@ -348,7 +368,7 @@ async fn endless_answers_end_at_the_limits() {
     });
     let mut sink = Vec::new();
     let pull = downloads.pull_file(&fqcn("site-1"), "R1").max_bytes(99);
-    assert!(matches!(pull.to_writer(&mut sink).await, Err(PullError::TooLarge(99))));
+    assert!(matches!(pull.into_writer(&mut sink).await, Err(PullError::TooLarge(99))));
     assert_eq!(sink.len(), 98);
 }
 

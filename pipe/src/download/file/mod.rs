@@ -61,21 +61,21 @@ impl FilePull {
         self
     }
 
-    /// With [`to_path`](Self::to_path): goes on with what an earlier pull of the same reference has left, and leaves what
+    /// With [`into_path`](Self::into_path): goes on with what an earlier pull of the same reference has left, and leaves what
     /// came if this one fails. Without, partial files are removed.
     pub fn resume(mut self) -> Self {
         self.resume = true;
         self
     }
 
-    /// With [`to_path`](Self::to_path): replaces a file that is there.
+    /// With [`into_path`](Self::into_path): replaces a file that is there.
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self
     }
 
     /// Pulls into a writer, and gives the size of the file. After an error or a drop the writer has a part of it.
-    pub async fn to_writer(
+    pub async fn into_writer(
         mut self,
         sink: &mut (impl AsyncWrite + Unpin + ?Sized),
     ) -> Result<u64, PullError> {
@@ -90,7 +90,7 @@ impl FilePull {
 
     /// Pulls under a path, and gives the size of the file. Until everything is there and on the disk it is
     /// `PATH.part`; two pulls to one path exclude each other.
-    pub async fn to_path(mut self, path: impl AsRef<Path>) -> Result<u64, PullError> {
+    pub async fn into_path(mut self, path: impl AsRef<Path>) -> Result<u64, PullError> {
         let (path, resume, overwrite) = (path.as_ref().to_owned(), self.resume, self.overwrite);
         let mut part = blocking(move || Part::open(path, resume, overwrite)).await?;
         let mut tail = self.begin(part.length);

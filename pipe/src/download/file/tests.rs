@@ -59,7 +59,7 @@ async fn files_of_any_size_arrive() {
     for size in [0, 1, 999, 1000, 1001, 12_345] {
         let (from, to) = (folder.file("from", size), folder.0.join(format!("to-{size}")));
         let (source, transaction) = owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap();
-        let pulled = puller.pull_file(&source.owner, source.ref_id.clone()).to_path(&to).await.unwrap();
+        let pulled = puller.pull_file(&source.owner, source.ref_id.clone()).into_path(&to).await.unwrap();
         assert_eq!((pulled, fs::read(&to).unwrap()), (size as u64, bytes(size)));
         assert!(!part_of(&to).exists());
         assert_eq!(transaction.done().await, Outcome::Delivered);
@@ -73,10 +73,10 @@ async fn a_pull_goes_on_where_another_has_ended() {
     let (from, to) = (folder.file("from", 5500), folder.0.join("to"));
     let (source, transaction) = owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap();
     let pull = || puller.pull_file(&source.owner, source.ref_id.clone()).resume();
-    let cut = pull().max_bytes(2500).to_path(&to).await;
+    let cut = pull().max_bytes(2500).into_path(&to).await;
     assert!(matches!(cut, Err(PullError::TooLarge(2500))), "{cut:?}");
     assert_eq!((fs::read(part_of(&to)).unwrap(), to.exists()), (bytes(2000), false));
-    assert_eq!(pull().to_path(&to).await.unwrap(), 5500);
+    assert_eq!(pull().into_path(&to).await.unwrap(), 5500);
     assert_eq!(fs::read(&to).unwrap(), bytes(5500));
     assert_eq!(transaction.status().receivers[0].bytes, 3000 + 3500);
 }
@@ -88,7 +88,7 @@ async fn a_writer_gets_what_it_does_not_have() {
     let (source, _) = owner.offer_file(folder.file("from", 5500), Offer::to(fqcn("site-1"))).await.unwrap();
     let mut rest = Vec::new();
     let pull = puller.pull_file(&source.owner, source.ref_id).from(1234);
-    assert_eq!(pull.to_writer(&mut rest).await.unwrap(), 5500);
+    assert_eq!(pull.into_writer(&mut rest).await.unwrap(), 5500);
     assert!(rest == bytes(5500)[1234..]);
 }
 
@@ -99,9 +99,9 @@ async fn a_file_that_is_there_is_not_replaced_unasked() {
     let (from, to) = (folder.file("from", 10), folder.file("to", 3));
     let (source, _) = owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap();
     let pull = || puller.pull_file(&source.owner, source.ref_id.clone());
-    assert!(matches!(pull().to_path(&to).await, Err(PullError::Exists(path)) if path == to));
+    assert!(matches!(pull().into_path(&to).await, Err(PullError::Exists(path)) if path == to));
     assert_eq!(fs::read(&to).unwrap(), bytes(3));
-    pull().overwrite().to_path(&to).await.unwrap();
+    pull().overwrite().into_path(&to).await.unwrap();
     assert_eq!(fs::read(&to).unwrap(), bytes(10));
 }
 
@@ -113,9 +113,9 @@ async fn two_pulls_to_one_path_exclude_each_other() {
     let held = Part::open(to.clone(), true, false).unwrap();
     let (source, _) = owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap();
     let pull = || puller.pull_file(&source.owner, source.ref_id.clone());
-    assert!(matches!(pull().to_path(&to).await, Err(PullError::Exists(_))));
+    assert!(matches!(pull().into_path(&to).await, Err(PullError::Exists(_))));
     drop(held);
-    pull().to_path(&to).await.unwrap();
+    pull().into_path(&to).await.unwrap();
 }
 
 #[cfg(unix)]
@@ -135,7 +135,7 @@ async fn a_source_that_shrinks_is_an_error_at_both_ends() {
     let (from, to) = (folder.file("from", 5500), folder.0.join("to"));
     let (source, transaction) = owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap();
     let shrinks = move |_| fs::write(&from, b"less").unwrap();
-    let failed = puller.pull_file(&source.owner, source.ref_id).on_progress(shrinks).to_path(&to).await;
+    let failed = puller.pull_file(&source.owner, source.ref_id).on_progress(shrinks).into_path(&to).await;
     assert!(matches!(failed, Err(PullError::OwnerFailed { .. })), "{failed:?}");
     assert!(!to.exists() && !part_of(&to).exists());
     assert_eq!(transaction.done().await, Outcome::Failed);
@@ -147,6 +147,6 @@ async fn a_place_that_cannot_be_written_is_named() {
     let folder = Folder::new();
     let (source, _) = owner.offer_file(folder.file("from", 10), Offer::to(fqcn("site-1"))).await.unwrap();
     let nowhere = folder.0.join("nowhere").join("to");
-    let failed = puller.pull_file(&source.owner, source.ref_id).to_path(nowhere).await;
+    let failed = puller.pull_file(&source.owner, source.ref_id).into_path(nowhere).await;
     assert!(matches!(failed, Err(PullError::Sink(_))), "{failed:?}");
 }
