@@ -253,16 +253,6 @@ impl Object {
     /// A payload can only name one source for each kind. So if there are already references of this kind, nothing is
     /// changed, and the arrays will travel as they are.
     pub fn refer(&mut self, kind: ArrayKind, source: &Source) -> Vec<(ByteString, Array)> {
-        self.refer_if(kind, source, |_| true)
-    }
-
-    /// [`refer`](Self::refer) for some arrays; the others stay where they are.
-    pub fn refer_if(
-        &mut self,
-        kind: ArrayKind,
-        source: &Source,
-        mut wanted: impl FnMut(&Array) -> bool,
-    ) -> Vec<(ByteString, Array)> {
         let mut arrays = Vec::new();
         if self.downloads().iter().any(|download| download.kind == kind) {
             return arrays;
@@ -274,9 +264,6 @@ impl Object {
                 (ArrayKind::Torch, Self::Tensor(tensor)) => tensor.array(),
                 _ => return Ok::<_, std::convert::Infallible>(()),
             };
-            if !wanted(array) {
-                return Ok(());
-            }
             let item = names.entry(array.address()).or_insert_with(|| {
                 let item = ByteString::from(format!("T{}", arrays.len()));
                 arrays.push((item.clone(), array.clone()));

@@ -12,7 +12,7 @@ use std::{
 use cellnet::pipe::download::{Downloads, Given, Offer, Outcome, PullError};
 use cellnet_core::{
     cell::{Cell, HandlerError, Request},
-    fobs::{self, Array, Document, Object, ArrayKind},
+    fobs::{self, Array, ArrayKind, Document, Object},
     message::{Message, Payload},
     wire::{Limits, keys::cn},
 };
@@ -21,7 +21,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     process::Process,
-    support::{PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, python_listening, url_of},
+    support::{
+        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, python_listening, url_of,
+    },
 };
 
 /// Many small ones, some that share answers, and one of several chunks of a stream.
@@ -59,9 +61,28 @@ async fn the_reference_pulls_arrays_of_ours() {
     assert_eq!(transaction.received_by(&fqcn("site-1")).await, Given::All);
     // It is sent again with the same references, as after a lost acknowledgement. The reference pulls again, and finds
     // nothing left to pull.
-    let again = server.request(&fqcn("site-1"), CHANNEL, "take", Message::new(sent.payload)).timeout(PATIENCE);
+    let again =
+        server.request(&fqcn("site-1"), CHANNEL, "take", Message::new(sent.payload)).timeout(PATIENCE);
     assert!(again.await.is_err());
     assert_eq!(downloads.open_transactions(), 0);
+    end(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_cells_of_the_reference_pull_from_one_transaction() {
+    let server = listening("server").await;
+    let downloads = Downloads::attach(&server);
+    let sites = ["site-1", "site-2"];
+    let (_one, _two) = (python_site(&server, sites[0], &[]).await, python_site(&server, sites[1], &[]).await);
+    let model = model();
+    let sent = downloads.encode(model.clone(), Offer::to_each(sites.map(fqcn))).expect("an offer");
+    let transaction = sent.transaction.as_ref().expect("a transaction");
+    let replies = server.broadcast(&sites.map(fqcn), CHANNEL, "take", sent.message(), PATIENCE);
+    for (site, reply) in in_time("both", replies).await {
+        assert_eq!(decoded(&reply.expect("a reply").payload), seen(&model), "{site}");
+        assert_eq!(in_time("a receiver", transaction.received_by(&site)).await, Given::All);
+    }
+    assert_eq!(in_time("the end", transaction.done()).await, Outcome::Delivered);
     end(&server).await;
 }
 
@@ -75,7 +96,7 @@ async fn files_of_the_reference_are_pulled() {
         let offered = order(&site, "server", "offer_file", &json!({"size": size})).await;
         let ref_id = offered["ref_id"].as_str().expect("an id").to_owned();
         let path = folder.join(size.to_string());
-        let pulled = in_time("a file", downloads.pull_file(&fqcn("server"), ref_id).to_path(&path)).await;
+        let pulled = in_time("a file", downloads.pull_file(&fqcn("server"), ref_id).into_path(&path)).await;
         assert_eq!(pulled.expect("a file"), size);
         assert_eq!(digest(&std::fs::read(&path).expect("a file")), offered["sha256"], "{size}");
         assert_eq!(python.event(|event| event["what"] == "file_done").await["status"], "finished");
@@ -144,14 +165,16 @@ async fn an_owner_of_the_reference_that_dies_is_an_error_in_time() {
         python_listening("download_cell", &["--url", ANY_PORT, "--fqcn", "server", "--slow", "0.2"]).await;
     let site = dialling("site-1", &url).await;
     let downloads = Downloads::attach(&site);
-    let offered =
-        order(&site, "server", "offer_file", &json!({"size": 10_000_000, "chunk": 100_000})).await;
+    let offered = order(&site, "server", "offer_file", &json!({"size": 10_000_000, "chunk": 100_000})).await;
     let ref_id = offered["ref_id"].as_str().expect("an id").to_owned();
     let path = folder("a-dead-owner").join("file");
     let (came, mut seen) = tokio::sync::mpsc::channel(1);
-    let pull = downloads.pull_file(&fqcn("server"), ref_id).on_progress(move |_| drop(came.try_send(())));
+    let pull = downloads.pull_file(&fqcn("server"), ref_id).on_progress(move |_| {
+        // Only the first matters.
+        let _ = came.try_send(());
+    });
     let pull = pull.configure(|config| config.progress = Duration::from_secs(5));
-    let pulling = tokio::spawn(pull.to_path(path.clone()));
+    let pulling = tokio::spawn(pull.into_path(path.clone()));
     in_time("the first piece", seen.recv()).await;
     python.kill();
     let failed = in_time("an error", pulling).await.expect("no panic").expect_err("the owner is dead");
@@ -203,7 +226,6 @@ async fn a_stranger_of_the_reference_is_refused() {
     end(&server).await;
 }
 
-/// Answers that come in several chunks move the deadline of their request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_the_reference_goes_on_where_it_ended() {
     let (_python, url) = python_listening("download_cell", &["--url", ANY_PORT, "--fqcn", "server"]).await;
@@ -217,7 +239,7 @@ async fn a_file_of_the_reference_goes_on_where_it_ended() {
     let told = began.clone();
     let pull = downloads.pull_file(&fqcn("server"), ref_id).from(8_000_000);
     let pull = pull.on_progress(move |bytes| told.store(bytes, SeqCst));
-    assert_eq!(in_time("the rest", pull.to_writer(&mut rest)).await.expect("the rest"), size);
+    assert_eq!(in_time("the rest", pull.into_writer(&mut rest)).await.expect("the rest"), size);
     assert_eq!(began.load(SeqCst), size);
     let Payload::Bytes(all) = crate::payload::payload("bytes", size as usize, 3) else { panic!("bytes") };
     assert!(rest == all[8_000_000..]);
@@ -277,7 +299,11 @@ fn seen(model: &Object) -> Json {
         json!({"dtype": dtype, "shape": array.shape(), "sha256": digest(array.data())})
     };
     let pairs = model.pairs().expect("a map").iter();
-    pairs.map(|(name, array)| (name.as_str().expect("a name").to_owned(), look(array.as_array().expect("an array")))).collect()
+    pairs
+        .map(|(name, array)| {
+            (name.as_str().expect("a name").to_owned(), look(array.as_array().expect("an array")))
+        })
+        .collect()
 }
 
 fn digest(data: &[u8]) -> String {

@@ -97,7 +97,12 @@ impl Content {
     }
 
     /// The piece at a position before the end. Blocks while a file is read or a large array packed.
-    pub(super) fn piece(&self, at: u64, chunk_size: usize, file_chunk_size: usize) -> Result<Piece, PieceError> {
+    pub(super) fn piece(
+        &self,
+        at: u64,
+        chunk_size: usize,
+        file_chunk_size: usize,
+    ) -> Result<Piece, PieceError> {
         match self {
             Self::Items { kind, items } => pack(*kind, items, at as usize, chunk_size),
             Self::File { path, size, modified } => {
@@ -153,7 +158,8 @@ mod tests {
     use crate::download::testdata::golden;
 
     fn arrays(count: usize, bytes: usize) -> Content {
-        let items = (0..count).map(|at| (format!("T{at}").into(), Array::from(vec![at as u8; bytes]))).collect();
+        let items =
+            (0..count).map(|at| (format!("T{at}").into(), Array::from(vec![at as u8; bytes]))).collect();
         Content::Items { kind: ArrayKind::Numpy, items }
     }
 

@@ -71,7 +71,9 @@ impl Pull {
             Ok(reply) => reply,
             Err(RequestError::Timeout(_)) => return self.pause(now),
             Err(
-                error @ (RequestError::Unreachable(_) | RequestError::LinkLost { .. } | RequestError::NoRoom { .. }),
+                error @ (RequestError::Unreachable(_)
+                | RequestError::LinkLost { .. }
+                | RequestError::NoRoom { .. }),
             ) => return Err(PullError::OwnerGone { owner, reason: error.to_string() }),
             Err(error) => return Err(error.into()),
         };
@@ -88,9 +90,7 @@ impl Pull {
         match Told::decode(&reply.payload) {
             Ok(Told::Ok { state, data }) => Ok(Next::Use { state, data }),
             Ok(Told::Eof) => Ok(Next::Done),
-            Ok(Told::Error) => {
-                Err(PullError::OwnerFailed { owner, reason: "it gave up".into() })
-            }
+            Ok(Told::Error) => Err(PullError::OwnerFailed { owner, reason: "it gave up".into() }),
             Err(error) => Err(corrupt(&owner, error)),
         }
     }
@@ -105,9 +105,7 @@ impl Pull {
         let Some(left) = self.left(now) else { return Err(self.stalled()) };
         match self.pauses.next() {
             Some(pause) => Ok(Next::Pause(pause.min(left))),
-            None => {
-                Err(PullError::NoAnswer { owner: self.source.owner.clone(), requests: self.unanswered })
-            }
+            None => Err(PullError::NoAnswer { owner: self.source.owner.clone(), requests: self.unanswered }),
         }
     }
 
@@ -156,7 +154,6 @@ fn clipped(text: &str) -> ByteString {
     const MAX: usize = 512;
     text[..text.floor_char_boundary(MAX)].into()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -206,7 +206,9 @@ mod tests {
             let next = state.map(|state| next_item(state).unwrap());
             match known.get("start").and_then(Json::as_u64) {
                 Some(start) => assert_eq!(next, Some(start + known["count"].as_u64().unwrap())),
-                None => assert_eq!(state.map(|s| received_bytes(s).unwrap()), known["received_bytes"].as_u64()),
+                None => {
+                    assert_eq!(state.map(|s| received_bytes(s).unwrap()), known["received_bytes"].as_u64())
+                }
             }
         }
         assert_eq!(Ask::decode(&payload(&golden()["bad_request"])), Err(WireError::Field("ref_id")));
@@ -222,7 +224,8 @@ mod tests {
             assert_eq!(Told::decode(&payload(end)), Ok(Told::Eof));
             assert_eq!(Told::Eof.encode(), payload(end));
         }
-        let file = Told::Ok { state: file_state(5 << 20), data: Object::Bin(vec![7; 5 << 20].into()) }.encode();
+        let file =
+            Told::Ok { state: file_state(5 << 20), data: Object::Bin(vec![7; 5 << 20].into()) }.encode();
         let head = payload(&golden()["file"]["head"]);
         assert_eq!(file.len() as u64, golden()["file"]["size"].as_u64().unwrap());
         assert!(file.as_bytes().starts_with(head.as_bytes()));

@@ -141,8 +141,7 @@ impl FlareClientBuilder {
         // The first heartbeat tells the job that the trainer is there.
         metrics.iter().for_each(PipeHandler::start);
         tasks.start();
-        // The job process passes on the references of a message; it must not find arrays next to them, because the
-        // message that it makes can name one source only.
+        // Also small arrays go straight to the server: what travels in the message, the job process would offer anew.
         let by_reference = DownloadConfig { inline_below: 0, ..DownloadConfig::default() };
         Ok(FlareClient {
             downloads: Downloads::attach_with(&cell, by_reference),

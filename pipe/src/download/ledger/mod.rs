@@ -1,16 +1,17 @@
 //! Who may pull what, and who has. Knows no tasks and no clock.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod finished;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 use cellnet_core::{Fqcn, fobs::Object};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
+use self::finished::Finished;
 use super::{
     DownloadConfig, Offer, OfferError, Outcome, Status,
     content::Content,
@@ -93,14 +94,7 @@ pub(super) enum Sent {
 impl Ledger {
     pub(super) fn new(config: Arc<DownloadConfig>) -> Self {
         let finished = Finished::default();
-        Self {
-            config,
-            transactions: HashMap::new(),
-            refs: HashMap::new(),
-            finished,
-            held: 0,
-            closed: false,
-        }
+        Self { config, transactions: HashMap::new(), refs: HashMap::new(), finished, held: 0, closed: false }
     }
 
     /// Opens a transaction; each content is known by its id.
@@ -165,9 +159,11 @@ impl Ledger {
         }
         let content = entry.refs[index].1.clone();
         let times = entry.offer.times;
-        let allowance = content.size().saturating_mul(u64::from(times)).saturating_mul(REPEATS) + SLACK;
+        let allowance = content.size().saturating_mul(u64::from(times) * REPEATS).saturating_add(SLACK);
         let drawn = entry.drawn(cell, index);
-        let Some(at) = content.position(state) else { return entry.answering(transaction, index, cell, Verdict::Error) };
+        let Some(at) = content.position(state) else {
+            return entry.answering(transaction, index, cell, Verdict::Error);
+        };
         if at >= content.end() {
             // Nobody has more than there is, but whoever says so has made it up.
             let verdict = if at == content.end() { Verdict::Eof } else { Verdict::Error };
@@ -196,6 +192,9 @@ impl Ledger {
         let progress = entry.note(ticket, sent);
         if progress {
             entry.active = now;
+        }
+        if entry.is_served(1) {
+            entry.tell_the_end(entry.served());
         }
         if entry.is_served(entry.offer.times) {
             self.end(now, ticket.transaction, None);
@@ -245,11 +244,7 @@ impl Ledger {
                 self.finished.add(now, ref_id.clone(), cells, self.config.finished);
             }
         }
-        entry.told.send_modify(|status| {
-            let failed = status.receivers.iter().any(|receiver| receiver.given == Given::Failed);
-            let finished = if failed { Outcome::Failed } else { Outcome::Delivered };
-            status.outcome = Some(outcome.unwrap_or(finished));
-        });
+        entry.tell_the_end(outcome.unwrap_or_else(|| entry.served()));
     }
 }
 
@@ -258,17 +253,35 @@ impl Entry {
         self.active.checked_add(self.ttl)
     }
 
+    /// Says how it ended, unless that was said before.
+    fn tell_the_end(&self, outcome: Outcome) {
+        self.told.send_if_modified(|status| {
+            let first = status.outcome.is_none();
+            status.outcome.get_or_insert(outcome);
+            first
+        });
+    }
+
+    /// How it ends once all were served.
+    fn served(&self) -> Outcome {
+        let receivers = &self.told.borrow().receivers;
+        match receivers.iter().any(|receiver| receiver.given == Given::Failed) {
+            true => Outcome::Failed,
+            false => Outcome::Delivered,
+        }
+    }
+
     /// What a cell has of a reference; it becomes known as one that pulls.
     fn drawn(&mut self, cell: &Fqcn, index: usize) -> &mut Drawn {
         let (refs, told) = (self.refs.len(), &self.told);
-        let (_, drawn) = self.pullers.entry(cell.clone()).or_insert_with(|| {
-            let mut at = 0;
-            told.send_modify(|status| {
-                at = status.receivers.len();
-                status.receivers.push(Receiver::new(cell.clone()));
-            });
-            (at, vec![Drawn::default(); refs])
-        });
+        if !self.pullers.contains_key(cell) {
+            // A copy, so that what is remembered of a request does not hold the frame that it came in.
+            let cell = Fqcn::parse(cell.as_str().into()).expect("it was a name before");
+            let at = told.borrow().receivers.len();
+            told.send_modify(|status| status.receivers.push(Receiver::new(cell.clone())));
+            self.pullers.insert(cell, (at, vec![Drawn::default(); refs]));
+        }
+        let (_, drawn) = self.pullers.get_mut(cell).expect("it was just put there");
         &mut drawn[index]
     }
 
@@ -335,242 +348,7 @@ impl Drawn {
     }
 }
 
-/// References whose transaction is finished, and how it ended for whom: a last answer that got lost is given again.
-#[derive(Debug, Default)]
-struct Finished {
-    refs: HashMap<ByteString, (Instant, HashMap<Fqcn, bool>)>,
-    order: VecDeque<ByteString>,
-}
-
-impl Finished {
-    fn add(&mut self, now: Instant, ref_id: ByteString, cells: HashMap<Fqcn, bool>, most: usize) {
-        self.order.push_back(ref_id.clone());
-        self.refs.insert(ref_id, (now, cells));
-        while self.order.len() > most {
-            self.forget_oldest();
-        }
-    }
-
-    /// Whether a cell got everything; `None` if it is not known.
-    fn of(&self, now: Instant, ref_id: &ByteString, cell: &Fqcn, ttl: Duration) -> Option<bool> {
-        let (since, cells) = self.refs.get(ref_id)?;
-        if now.saturating_duration_since(*since) > ttl { None } else { cells.get(cell).copied() }
-    }
-
-    fn expire(&mut self, now: Instant, ttl: Duration) {
-        while let Some(oldest) = self.order.front()
-            && self.refs.get(oldest).is_none_or(|(since, _)| now.saturating_duration_since(*since) > ttl)
-        {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.order.pop_front() {
-            self.refs.remove(&oldest);
-        }
-    }
-}
-
 /// A puller repeats a request three times, so it draws no more than four times what there is.
 const REPEATS: u64 = 4;
 /// For small contents.
 const SLACK: u64 = 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use cellnet_core::fobs::{Array, ArrayKind};
-
-    use super::*;
-    use crate::download::wire::items_state;
-
-    struct Case {
-        ledger: Ledger,
-        began: Instant,
-        ref_id: ByteString,
-        id: Uuid,
-        status: watch::Receiver<Status>,
-    }
-
-    /// Two arrays under one reference.
-    fn case(offer: Offer) -> Case {
-        case_with(offer, DownloadConfig::default())
-    }
-
-    fn case_with(offer: Offer, config: DownloadConfig) -> Case {
-        let mut ledger = Ledger::new(Arc::new(config));
-        let (began, ref_id) = (Instant::now(), ByteString::from_static("R1"));
-        let (id, status) = ledger.open(began, offer, vec![(ref_id.clone(), content())]).unwrap();
-        Case { ledger, began, ref_id, id, status }
-    }
-
-    fn content() -> Arc<Content> {
-        let array = |name: &'static str| (ByteString::from_static(name), Array::from(vec![1.0; 4]));
-        Arc::new(Content::Items { kind: ArrayKind::Numpy, items: vec![array("T0"), array("T1")] })
-    }
-
-    fn cell(name: &str) -> Fqcn {
-        name.parse().unwrap()
-    }
-
-    impl Case {
-        fn at(&self, seconds: u64) -> Instant {
-            self.began + Duration::from_secs(seconds)
-        }
-
-        fn ask(&mut self, at: u64, name: &str, has: usize) -> Verdict {
-            let state = (has > 0).then(|| items_state(0, has));
-            self.ledger.ask(self.at(at), &cell(name), &self.ref_id.clone(), state.as_ref())
-        }
-
-        /// Asks, and sends what is due.
-        fn pull(&mut self, at: u64, name: &str, has: usize) -> &'static str {
-            let (ticket, sent, what) = match self.ask(at, name, has) {
-                Verdict::Piece { ticket, .. } => (Some(ticket), Sent::Data(64), "piece"),
-                Verdict::Eof(ticket) => (ticket, Sent::Eof, "eof"),
-                Verdict::Error(ticket) => (ticket, Sent::Error, "error"),
-                Verdict::Unknown => return "unknown",
-                Verdict::Refused(_) => return "refused",
-            };
-            if let Some(ticket) = ticket {
-                self.ledger.settle(self.at(at), &ticket, sent);
-            }
-            what
-        }
-
-        fn outcome(&self) -> Option<Outcome> {
-            self.status.borrow().outcome
-        }
-    }
-
-    #[test]
-    fn a_transaction_ends_when_all_have_pulled() {
-        let mut case = case(Offer::to_each([cell("site-1"), cell("site-2")]));
-        assert_eq!(case.pull(0, "site-1", 0), "piece");
-        assert_eq!(case.pull(0, "site-1", 2), "eof");
-        assert_eq!(case.status.borrow().receivers[0].given, Given::All);
-        assert_eq!(case.outcome(), None);
-        assert_eq!(case.pull(0, "site-2", 2), "eof");
-        assert_eq!((case.outcome(), case.ledger.len(), case.ledger.held), (Some(Outcome::Delivered), 0, 0));
-    }
-
-    #[test]
-    fn a_lost_end_is_told_again_for_half_an_hour() {
-        let mut case = case(Offer::to(cell("site-1")));
-        case.pull(0, "site-1", 2);
-        for at in [1, 1800] {
-            assert_eq!((case.pull(at, "site-1", 2), case.pull(at, "site-1", 0)), ("eof", "eof"));
-            assert_eq!(case.pull(at, "site-2", 2), "unknown");
-        }
-        assert_eq!(case.pull(1801, "site-1", 2), "unknown");
-        case.ledger.tick(case.at(1801));
-        assert!(case.ledger.finished.refs.is_empty() && case.ledger.finished.order.is_empty());
-    }
-
-    #[test]
-    fn only_so_many_finished_references_are_remembered() {
-        let config = DownloadConfig { finished: 1, ..DownloadConfig::default() };
-        let mut case = case_with(Offer::to(cell("site-1")), config);
-        case.pull(0, "site-1", 2);
-        let began = case.began;
-        case.ledger.open(began, Offer::to(cell("site-1")), vec![("R2".into(), content())]).unwrap();
-        let first = std::mem::replace(&mut case.ref_id, "R2".into());
-        case.pull(0, "site-1", 2);
-        assert_eq!(case.pull(0, "site-1", 2), "eof");
-        case.ref_id = first;
-        assert_eq!(case.pull(0, "site-1", 2), "unknown");
-    }
-
-    #[test]
-    fn strangers_are_refused_and_leave_no_trace() {
-        let mut case = case(Offer::to(cell("site-1")).or_below(cell("site-2")).receivers(2));
-        assert_eq!(case.pull(0, "site-3", 0), "refused");
-        assert_eq!(case.pull(0, "site-1.job", 0), "refused");
-        assert!(case.status.borrow().receivers.is_empty());
-        for name in ["site-2.job", "site-1"] {
-            assert_eq!(case.pull(0, name, 0), "piece");
-        }
-        // There are as many as were expected.
-        assert_eq!(case.pull(0, "site-2", 0), "refused");
-    }
-
-    #[test]
-    fn a_cell_pulls_as_often_as_it_may() {
-        let mut case = case(Offer::to(cell("site-1")).times(2).receivers(0));
-        for _ in 0..2 {
-            assert_eq!((case.pull(0, "site-1", 0), case.pull(0, "site-1", 2)), ("piece", "eof"));
-        }
-        assert_eq!((case.pull(0, "site-1", 0), case.pull(0, "site-1", 2)), ("refused", "eof"));
-    }
-
-    #[test]
-    fn a_cell_that_never_ends_draws_a_few_times_as_much_as_there_is() {
-        let mut case = case(Offer::to(cell("site-1")));
-        let pulled = (0..10_000).take_while(|_| case.pull(0, "site-1", 0) == "piece").count();
-        assert!((4..2000).contains(&pulled), "{pulled}");
-    }
-
-    #[test]
-    fn a_transaction_without_progress_ends_after_its_life_time() {
-        let mut case = case(Offer::to(cell("site-1")).ttl(Duration::from_secs(10)));
-        assert_eq!(case.ledger.tick(case.at(9)), Some(case.at(10)));
-        assert_eq!(case.pull(9, "site-1", 0), "piece");
-        assert_eq!(case.ledger.tick(case.at(10)), Some(case.at(19)));
-        assert_eq!(case.ledger.tick(case.at(19)), None);
-        assert_eq!(case.outcome(), Some(Outcome::TimedOut));
-        assert_eq!(case.pull(19, "site-1", 2), "unknown");
-    }
-
-    #[test]
-    fn an_answer_on_its_way_is_waited_for() {
-        let mut case = case(Offer::to(cell("site-1")).ttl(Duration::from_secs(10)));
-        let Verdict::Piece { ticket, .. } = case.ask(0, "site-1", 0) else { panic!("no piece") };
-        assert_eq!(case.ledger.tick(case.at(100)), None);
-        assert_eq!(case.outcome(), None);
-        case.ledger.settle(case.at(100), &ticket, Sent::Nothing);
-        // Nothing was sent, so nothing has moved since the beginning.
-        case.ledger.tick(case.at(100));
-        assert_eq!(case.outcome(), Some(Outcome::TimedOut));
-    }
-
-    #[test]
-    fn an_end_that_was_not_sent_ends_nothing() {
-        let mut case = case(Offer::to(cell("site-1")));
-        let Verdict::Eof(Some(ticket)) = case.ask(0, "site-1", 2) else { panic!("no end") };
-        case.ledger.settle(case.at(0), &ticket, Sent::Nothing);
-        assert_eq!(case.outcome(), None);
-        assert_eq!(case.pull(0, "site-1", 2), "eof");
-        assert_eq!(case.outcome(), Some(Outcome::Delivered));
-    }
-
-    #[test]
-    fn states_that_make_no_sense_are_told_so() {
-        for state in [Object::from(1), Object::from_iter([("start", -1)]), items_state(0, 3)] {
-            let mut case = case(Offer::to(cell("site-1")));
-            let (now, ref_id) = (case.began, case.ref_id.clone());
-            let verdict = case.ledger.ask(now, &cell("site-1"), &ref_id, Some(&state));
-            let Verdict::Error(Some(ticket)) = verdict else { panic!("{verdict:?}") };
-            case.ledger.settle(now, &ticket, Sent::Error);
-            assert_eq!(case.outcome(), Some(Outcome::Failed));
-            assert_eq!(case.pull(1, "site-1", 0), "error");
-        }
-    }
-
-    #[test]
-    fn offers_are_bounded_and_released() {
-        let config = DownloadConfig { transactions: 2, offered_bytes: 100, ..DownloadConfig::default() };
-        let mut case = case_with(Offer::to(cell("site-1")), config);
-        let (now, to) = (case.began, || Offer::to(cell("site-1")));
-        let open = |ledger: &mut Ledger, offer| ledger.open(now, offer, vec![("R2".into(), content())]);
-        assert!(matches!(open(&mut case.ledger, Offer::to_each([])), Err(OfferError::Nobody)));
-        assert!(matches!(open(&mut case.ledger, to()), Err(OfferError::TooLarge { bytes: 64, limit: 100 })));
-        case.ledger.release(now, case.id);
-        assert_eq!((case.outcome(), case.ledger.held), (Some(Outcome::Released), 0));
-        assert_eq!(case.pull(0, "site-1", 0), "unknown");
-        open(&mut case.ledger, to()).unwrap();
-        case.ledger.open(now, to(), Vec::new()).unwrap();
-        assert!(matches!(open(&mut case.ledger, to()), Err(OfferError::TooMany(2))));
-        case.ledger.close(now);
-        assert!(matches!(open(&mut case.ledger, to()), Err(OfferError::ShuttingDown)));
-    }
-}
