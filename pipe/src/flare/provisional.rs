@@ -27,10 +27,8 @@ pub enum ModelError {
 impl Shareable {
     /// C.
     pub fn failure(rc: &str, why: &str) -> Self {
-        let headers = Object::from_iter([
-            ("__rc__", Object::Str(rc.into())),
-            ("__error__", Object::Str(why.into())),
-        ]);
+        let headers =
+            Object::from_iter([("__rc__", Object::Str(rc.into())), ("__error__", Object::Str(why.into()))]);
         Self(vec![(Object::text("__headers__"), headers)])
     }
     /// C.

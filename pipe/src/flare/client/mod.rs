@@ -40,9 +40,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cellnet_core::cell::Cell;
 use tokio::sync::Mutex as AsyncMutex;
 
+use self::{arrays::Arrays, error::Unsent, life::Life};
 pub use self::{
     builder::{FlareClientBuilder, InitError},
-    config::{CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType},
+    config::{
+        CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType,
+    },
     difference::DifferenceError,
     end::End,
     error::{LogError, ReceiveError, SendError, TaskError},
@@ -50,7 +53,6 @@ pub use self::{
     properties::{CellProperties, PipePlaceError},
     task::{Task, TaskKind},
 };
-use self::{arrays::Arrays, error::Unsent, life::Life};
 use super::{FlModel, Shareable};
 use crate::{
     Delivery, MessageType, PipeEvent, PipeHandler, PipeMessage,
