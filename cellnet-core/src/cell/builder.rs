@@ -166,6 +166,7 @@ impl CellBuilder {
             streams: crate::stream::Streams::new(&config),
             discarded: Default::default(),
             events: EventSender::new(),
+            extensions: Default::default(),
             listening: listeners.iter().map(|listener| listener.local_url().clone()).collect(),
             dialled: self.dial.clone(),
             dials,

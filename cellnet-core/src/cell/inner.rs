@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CellConfig, Filter, RequestError,
     events::EventSender,
+    extensions::Extensions,
     filters::Filters,
     intake::{Intake, Job, Offered},
     pending::Pending,
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) streams: Streams,
     pub(crate) discarded: Discarded,
     pub(crate) events: EventSender,
+    pub(crate) extensions: Extensions,
     pub(crate) listening: Vec<CellUrl>,
     pub(crate) dialled: Vec<Vec<CellUrl>>,
     pub(crate) dials: Vec<watch::Receiver<DialState>>,
