@@ -134,7 +134,8 @@ fn added(array: &Array, number: f64) -> Result<Array, Box<dyn Error>> {
 
 /// Scores the model that came, trains it on the rows of this site, and tells the job how good it was.
 async fn learn(client: &FlareClient, rows: &Machines, task: &Task) -> Result<FlModel, Box<dyn Error>> {
-    let mut model = Regression::from_params(task.model().params.as_ref().ok_or("the model has no parameters")?)?;
+    let mut model =
+        Regression::from_params(task.model().params.as_ref().ok_or("the model has no parameters")?)?;
     let score = model.score(&rows.others);
     let round = task.model().current_round.unwrap_or(0);
     println!("round {round}: loss {:.4}, accuracy {:.3}", score.loss, score.accuracy);

@@ -12,7 +12,7 @@ use std::{
 use cellnet::pipe::download::{Downloads, Given, Offer, Outcome, PullError};
 use cellnet_core::{
     cell::{Cell, HandlerError, Request},
-    fobs::{self, Array, Document, Object, ArrayKind},
+    fobs::{self, Array, ArrayKind, Document, Object},
     message::{Message, Payload},
     wire::{Limits, keys::cn},
 };
@@ -21,7 +21,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     process::Process,
-    support::{PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, python_listening, url_of},
+    support::{
+        PATIENCE, ask, code, dialling, end, fqcn, in_time, linked, listening, python_listening, url_of,
+    },
 };
 
 /// Many small ones, some that share answers, and one of several chunks of a stream.
@@ -59,7 +61,8 @@ async fn the_reference_pulls_arrays_of_ours() {
     assert_eq!(transaction.received_by(&fqcn("site-1")).await, Given::All);
     // It is sent again with the same references, as after a lost acknowledgement. The reference pulls again, and finds
     // nothing left to pull.
-    let again = server.request(&fqcn("site-1"), CHANNEL, "take", Message::new(sent.payload)).timeout(PATIENCE);
+    let again =
+        server.request(&fqcn("site-1"), CHANNEL, "take", Message::new(sent.payload)).timeout(PATIENCE);
     assert!(again.await.is_err());
     assert_eq!(downloads.open_transactions(), 0);
     end(&server).await;
@@ -144,8 +147,7 @@ async fn an_owner_of_the_reference_that_dies_is_an_error_in_time() {
         python_listening("download_cell", &["--url", ANY_PORT, "--fqcn", "server", "--slow", "0.2"]).await;
     let site = dialling("site-1", &url).await;
     let downloads = Downloads::attach(&site);
-    let offered =
-        order(&site, "server", "offer_file", &json!({"size": 10_000_000, "chunk": 100_000})).await;
+    let offered = order(&site, "server", "offer_file", &json!({"size": 10_000_000, "chunk": 100_000})).await;
     let ref_id = offered["ref_id"].as_str().expect("an id").to_owned();
     let path = folder("a-dead-owner").join("file");
     let (came, mut seen) = tokio::sync::mpsc::channel(1);
@@ -277,7 +279,11 @@ fn seen(model: &Object) -> Json {
         json!({"dtype": dtype, "shape": array.shape(), "sha256": digest(array.data())})
     };
     let pairs = model.pairs().expect("a map").iter();
-    pairs.map(|(name, array)| (name.as_str().expect("a name").to_owned(), look(array.as_array().expect("an array")))).collect()
+    pairs
+        .map(|(name, array)| {
+            (name.as_str().expect("a name").to_owned(), look(array.as_array().expect("an array")))
+        })
+        .collect()
 }
 
 fn digest(data: &[u8]) -> String {

@@ -46,7 +46,8 @@ fn build_trainer() -> Result<PathBuf, String> {
         command.arg("--release");
     }
     let output = run(&mut command)?;
-    let lines = output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let lines =
+        output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     let mut programs = lines.filter(|line| line["target"]["name"] == "flare_trainer");
     let program = programs.find_map(|line| line["executable"].as_str().map(PathBuf::from));
     program.ok_or_else(|| "cargo did not say where it is".into())
@@ -78,7 +79,8 @@ async fn a_job_with_arrays_of_several_types_starts_a_trainer_for_each_task() {
         ["--model", "small:float32:2x3"],
     ];
     let result =
-        run_job("many", "--add 3", &[&models.concat()[..], &["--add", "3", "--launch-each-time"]].concat()).await;
+        run_job("many", "--add 3", &[&models.concat()[..], &["--add", "3", "--launch-each-time"]].concat())
+            .await;
     for name in ["large", "counts", "small"] {
         assert_eq!(result["model"][name]["exact"], true, "{result:#}");
     }
@@ -92,7 +94,8 @@ async fn a_job_with_arrays_of_several_types_starts_a_trainer_for_each_task() {
 #[tokio::test]
 async fn a_job_that_trains_gets_better() {
     let models = ["--model", "weights:float64:4", "--model", "bias:float64:1", "--zeros"];
-    let result = run_job("learn", "", &[&models[..], &["--rounds", "3", "--transfer", "DIFF"]].concat()).await;
+    let result =
+        run_job("learn", "", &[&models[..], &["--rounds", "3", "--transfer", "DIFF"]].concat()).await;
     let metrics = result["metrics"].as_array().unwrap();
     for site in ["site-1", "site-2"] {
         let of = |key: &str| {

@@ -41,14 +41,16 @@ fn rows() -> Vec<Row> {
     for sensor in 0..SENSORS {
         let count = rows.len() as f64;
         let mean = rows.iter().map(|(marks, _)| marks[sensor]).sum::<f64>() / count;
-        let spread = (rows.iter().map(|(marks, _)| (marks[sensor] - mean).powi(2)).sum::<f64>() / count).sqrt();
+        let spread =
+            (rows.iter().map(|(marks, _)| (marks[sensor] - mean).powi(2)).sum::<f64>() / count).sqrt();
         rows.iter_mut().for_each(|(marks, _)| marks[sensor] = (marks[sensor] - mean) / spread);
     }
     rows
 }
 
 fn parse(line: &str) -> Row {
-    let fields: Vec<f64> = line.split(',').map(|field| field.parse().expect("the table has numbers")).collect();
+    let fields: Vec<f64> =
+        line.split(',').map(|field| field.parse().expect("the table has numbers")).collect();
     let (failed, marks) = fields.split_last().expect("a row has fields");
     (marks.try_into().expect("a row has a field for each sensor"), *failed == 1.0)
 }
