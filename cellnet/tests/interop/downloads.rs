@@ -69,6 +69,24 @@ async fn the_reference_pulls_arrays_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_cells_of_the_reference_pull_from_one_transaction() {
+    let server = listening("server").await;
+    let downloads = Downloads::attach(&server);
+    let sites = ["site-1", "site-2"];
+    let (_one, _two) = (python_site(&server, sites[0], &[]).await, python_site(&server, sites[1], &[]).await);
+    let model = model();
+    let sent = downloads.encode(model.clone(), Offer::to_each(sites.map(fqcn))).expect("an offer");
+    let transaction = sent.transaction.as_ref().expect("a transaction");
+    let replies = server.broadcast(&sites.map(fqcn), CHANNEL, "take", sent.message(), PATIENCE);
+    for (site, reply) in in_time("both", replies).await {
+        assert_eq!(decoded(&reply.expect("a reply").payload), seen(&model), "{site}");
+        assert_eq!(in_time("a receiver", transaction.received_by(&site)).await, Given::All);
+    }
+    assert_eq!(in_time("the end", transaction.done()).await, Outcome::Delivered);
+    end(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_the_reference_are_pulled() {
     let (mut python, url) = python_listening("download_cell", &["--url", ANY_PORT, "--fqcn", "server"]).await;
     let site = dialling("site-1", &url).await;
@@ -78,7 +96,7 @@ async fn files_of_the_reference_are_pulled() {
         let offered = order(&site, "server", "offer_file", &json!({"size": size})).await;
         let ref_id = offered["ref_id"].as_str().expect("an id").to_owned();
         let path = folder.join(size.to_string());
-        let pulled = in_time("a file", downloads.pull_file(&fqcn("server"), ref_id).to_path(&path)).await;
+        let pulled = in_time("a file", downloads.pull_file(&fqcn("server"), ref_id).into_path(&path)).await;
         assert_eq!(pulled.expect("a file"), size);
         assert_eq!(digest(&std::fs::read(&path).expect("a file")), offered["sha256"], "{size}");
         assert_eq!(python.event(|event| event["what"] == "file_done").await["status"], "finished");
@@ -151,9 +169,12 @@ async fn an_owner_of_the_reference_that_dies_is_an_error_in_time() {
     let ref_id = offered["ref_id"].as_str().expect("an id").to_owned();
     let path = folder("a-dead-owner").join("file");
     let (came, mut seen) = tokio::sync::mpsc::channel(1);
-    let pull = downloads.pull_file(&fqcn("server"), ref_id).on_progress(move |_| drop(came.try_send(())));
+    let pull = downloads.pull_file(&fqcn("server"), ref_id).on_progress(move |_| {
+        // Only the first matters.
+        let _ = came.try_send(());
+    });
     let pull = pull.configure(|config| config.progress = Duration::from_secs(5));
-    let pulling = tokio::spawn(pull.to_path(path.clone()));
+    let pulling = tokio::spawn(pull.into_path(path.clone()));
     in_time("the first piece", seen.recv()).await;
     python.kill();
     let failed = in_time("an error", pulling).await.expect("no panic").expect_err("the owner is dead");
@@ -205,7 +226,6 @@ async fn a_stranger_of_the_reference_is_refused() {
     end(&server).await;
 }
 
-/// Answers that come in several chunks move the deadline of their request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_the_reference_goes_on_where_it_ended() {
     let (_python, url) = python_listening("download_cell", &["--url", ANY_PORT, "--fqcn", "server"]).await;
@@ -219,7 +239,7 @@ async fn a_file_of_the_reference_goes_on_where_it_ended() {
     let told = began.clone();
     let pull = downloads.pull_file(&fqcn("server"), ref_id).from(8_000_000);
     let pull = pull.on_progress(move |bytes| told.store(bytes, SeqCst));
-    assert_eq!(in_time("the rest", pull.to_writer(&mut rest)).await.expect("the rest"), size);
+    assert_eq!(in_time("the rest", pull.into_writer(&mut rest)).await.expect("the rest"), size);
     assert_eq!(began.load(SeqCst), size);
     let Payload::Bytes(all) = crate::payload::payload("bytes", size as usize, 3) else { panic!("bytes") };
     assert!(rest == all[8_000_000..]);

@@ -27,7 +27,8 @@ pub struct DownloadConfig {
     pub finished: usize,
     /// How long they are remembered. 1,800 s.
     pub finished_ttl: Duration,
-    /// Arrays smaller than this stay in the message. 16 KiB; the reference sends every array by reference.
+    /// Arrays that are smaller than this together stay in their message. 64 KiB; the reference sends every array by
+    /// reference. It is all of them or none, as a process of the reference that passes both on mixes them up.
     pub inline_below: usize,
     /// Pulling.
     pub pull: PullConfig,
@@ -53,8 +54,10 @@ pub struct PullConfig {
     pub max_items: usize,
     /// Bytes of a file. 1 TiB.
     pub max_file: u64,
-    /// References that are pulled at the same time. 4.
+    /// References of one payload that are pulled at the same time. 4.
     pub parallel: usize,
+    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. 64.
+    pub at_once: usize,
 }
 
 impl Default for DownloadConfig {
@@ -70,7 +73,7 @@ impl Default for DownloadConfig {
             answer_patience: Duration::from_secs(60),
             finished: 16_384,
             finished_ttl: Duration::from_secs(1800),
-            inline_below: 16 << 10,
+            inline_below: 64 << 10,
             pull: PullConfig::default(),
             pass_through_channels: Vec::new(),
         }
@@ -87,6 +90,7 @@ impl Default for PullConfig {
             max_items: 65_536,
             max_file: 1 << 40,
             parallel: 4,
+            at_once: 64,
         }
     }
 }

@@ -97,7 +97,12 @@ impl Content {
     }
 
     /// The piece at a position before the end. Blocks while a file is read or a large array packed.
-    pub(super) fn piece(&self, at: u64, chunk_size: usize, file_chunk_size: usize) -> Result<Piece, PieceError> {
+    pub(super) fn piece(
+        &self,
+        at: u64,
+        chunk_size: usize,
+        file_chunk_size: usize,
+    ) -> Result<Piece, PieceError> {
         match self {
             Self::Items { kind, items } => pack(*kind, items, at as usize, chunk_size),
             Self::File { path, size, modified } => {
@@ -146,3 +151,69 @@ fn pack(
 
 /// What an item has around its data, about.
 const ITEM_OVERHEAD: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::testdata::golden;
+
+    fn arrays(count: usize, bytes: usize) -> Content {
+        let items =
+            (0..count).map(|at| (format!("T{at}").into(), Array::from(vec![at as u8; bytes]))).collect();
+        Content::Items { kind: ArrayKind::Numpy, items }
+    }
+
+    /// The states and numbers of items of all answers.
+    fn answers(content: &Content, chunk_size: usize) -> Vec<(Object, Vec<usize>)> {
+        let (mut at, mut all) = (0, Vec::new());
+        while at < content.end() {
+            let piece = content.piece(at, chunk_size, 1).unwrap();
+            at = content.position(Some(&piece.state)).unwrap();
+            let sizes: Vec<_> = wire::items(piece.data).unwrap().iter().map(Bytes::len).collect();
+            assert_eq!(piece.bytes, sizes.iter().sum::<usize>() as u64);
+            all.push((piece.state, sizes));
+        }
+        all
+    }
+
+    #[test]
+    fn items_share_answers_as_in_the_reference() {
+        let known = &golden()["chunking"];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+        let content = arrays(number(&known["arrays"]), number(&known["bytes"]));
+        let found = answers(&content, 2 << 20);
+        for ((state, sizes), known) in found.iter().zip(known["answers"].as_array().unwrap()) {
+            assert_eq!(state, &wire::items_state(number(&known["start"]), number(&known["count"])));
+            assert_eq!(sizes.len(), number(&known["count"]));
+        }
+        let item = number(&known["item"]);
+        assert!(found.iter().flat_map(|(_, sizes)| sizes).all(|size| *size == item), "{found:?}");
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn items_stay_below_the_size_and_a_large_one_travels_alone() {
+        let item = answers(&arrays(1, 1000), 1)[0].1[0];
+        let lengths = |chunk_size| -> Vec<usize> {
+            answers(&arrays(4, 1000), chunk_size).iter().map(|(_, sizes)| sizes.len()).collect()
+        };
+        assert_eq!(lengths(2 * item), [1, 1, 1, 1]);
+        assert_eq!(lengths(2 * item + 1), [2, 2]);
+        assert_eq!(lengths(1), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_file_that_has_changed_is_not_given() {
+        let path = std::env::temp_dir().join(format!("cellnet-content-{}", std::process::id()));
+        std::fs::write(&path, b"0123456789").unwrap();
+        let content = Content::file(&path).unwrap();
+        let piece = content.piece(4, 1, 4).unwrap();
+        assert_eq!(piece, Piece { state: wire::file_state(8), data: Object::Bin("4567".into()), bytes: 4 });
+        assert_eq!(content.piece(8, 1, 4).unwrap().data, Object::Bin("89".into()));
+        std::fs::write(&path, b"01234").unwrap();
+        assert!(matches!(content.piece(0, 1, 4), Err(PieceError::Changed(_))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(content.piece(0, 1, 4), Err(PieceError::File { .. })));
+        assert!(Content::file(&std::env::temp_dir()).is_err());
+    }
+}

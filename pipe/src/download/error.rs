@@ -69,7 +69,7 @@ pub enum PullError {
         /// Who sent it.
         owner: Fqcn,
         /// What is wrong.
-        source: CorruptError,
+        source: Box<CorruptError>,
     },
     /// More bytes than this cell accepts.
     #[error("more than {0} bytes")]
@@ -77,6 +77,9 @@ pub enum PullError {
     /// More arrays than this cell accepts.
     #[error("more than {0} arrays")]
     TooMany(usize),
+    /// Too many other pulls went on for too long.
+    #[error("{0} pulls are going on already")]
+    Busy(usize),
     /// The owner ended without an array that a payload refers to, or what it sent does not fit its place.
     #[error("download is incomplete")]
     Incomplete(#[from] ReferenceError),

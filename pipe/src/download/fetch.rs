@@ -32,10 +32,7 @@ pub(super) struct Allowance {
 
 impl Allowance {
     pub(super) fn new(config: &PullConfig) -> Self {
-        Self {
-            bytes: (AtomicU64::new(0), config.max_bytes),
-            items: (AtomicUsize::new(0), config.max_items),
-        }
+        Self { bytes: (AtomicU64::new(0), config.max_bytes), items: (AtomicUsize::new(0), config.max_items) }
     }
 
     fn take_bytes(&self, bytes: u64) -> Result<(), PullError> {
@@ -111,7 +108,9 @@ async fn next(cell: &Cell, source: &Source, pull: &mut Pull) -> Result<Option<(O
         let asked = cell
             .request(&source.owner, CHANNEL, TOPIC, Message::new(ask.encode()))
             .timeout(timeout)
-            .on_progress(move |_| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now()));
+            .on_progress(move |_| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now())
+            });
         let outcome = asked.await;
         let moved = *moved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(moved) = moved {

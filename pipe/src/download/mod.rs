@@ -46,6 +46,10 @@ mod ledger;
 mod offer;
 mod pull;
 mod service;
+#[cfg(test)]
+mod testdata;
+#[cfg(test)]
+mod tests;
 mod transaction;
 pub mod wire;
 
@@ -60,6 +64,7 @@ use cellnet_core::{
     wire::{Limits, keys::cn},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::{
@@ -107,20 +112,22 @@ impl Downloads {
         self.service.ledger().len()
     }
 
-    /// Encodes a message whose arrays others will pull: those from [`DownloadConfig::inline_below`] on become references
-    /// under the terms of `offer`. References that are in it already are passed on as they are, and then arrays of
-    /// their kind travel in the message, as a message can name one source for each kind.
+    /// Encodes a message whose arrays others will pull: they become references under the terms of `offer`. Arrays of one
+    /// kind that are smaller than [`DownloadConfig::inline_below`] together travel in the message.
+    ///
+    /// References that are in it already are passed on as they are, and then arrays of their kind travel in the message,
+    /// as a message can name one source for each kind.
     ///
     /// The message can be sent as often as need be, and to all cells of the offer.
-    pub fn encode(&self, object: Object, offer: Offer) -> Result<Encoded, OfferError> {
-        let mut object = object;
+    pub fn encode(&self, mut object: Object, offer: Offer) -> Result<Encoded, OfferError> {
         let mut refs = Vec::new();
         for kind in ArrayKind::ALL {
             let source = Source::new(self.cell.name().clone(), Uuid::new_v4().to_string());
-            let large = |array: &Array| array.data().len() >= self.config().inline_below;
-            let items = object.refer_if(kind, &source, large);
-            if !items.is_empty() {
-                refs.push((source.ref_id, Arc::new(Content::Items { kind, items })));
+            let mut referring = object.clone();
+            let content = Content::Items { kind, items: referring.refer(kind, &source) };
+            if content.end() > 0 && content.held() >= self.config().inline_below as u64 {
+                refs.push((source.ref_id, Arc::new(content)));
+                object = referring;
             }
         }
         let transaction = match refs.is_empty() {
@@ -174,18 +181,17 @@ impl Downloads {
     ///
     /// If the message asks for it (`cn__pass_through`), or the channel is one of
     /// [`DownloadConfig::pass_through_channels`], references stay, to be passed on with [`encode`](Self::encode) or
-    /// followed with [`resolve`](Self::resolve). Nothing is `Nil`, and bytes are `Bin`.
+    /// followed with [`resolve`](Self::resolve). No payload is `Nil`, and bytes are `Bin`.
     pub async fn decode(&self, channel: &str, message: &Message) -> Result<Object, PullError> {
-        let payload = match &message.payload {
-            Payload::None => return Ok(Object::Nil),
-            Payload::Bytes(bytes) => return Ok(Object::Bin(bytes.clone())),
-            Payload::Fobs(payload) => payload,
-        };
-        let object = fobs::decode(payload, Limits::PAYLOAD)?.into_object()?;
-        if message.headers.flag(cn::PASS_THROUGH) || self.passes_through(channel) {
-            return Ok(object);
+        match message.headers.flag(cn::PASS_THROUGH) || self.passes_through(channel) {
+            true => open_payload(&message.payload),
+            false => self.decode_payload(&message.payload).await,
         }
-        self.resolve(object).await
+    }
+
+    /// Decodes a payload, and pulls what it refers to, whatever the message around it said.
+    pub async fn decode_payload(&self, payload: &Payload) -> Result<Object, PullError> {
+        self.resolve(open_payload(payload)?).await
     }
 
     fn passes_through(&self, channel: &str) -> bool {
@@ -195,16 +201,15 @@ impl Downloads {
     /// Pulls all arrays that an object refers to, several references at once, and puts them in their places. A dropped
     /// future stops asking.
     pub async fn resolve(&self, mut object: Object) -> Result<Object, PullError> {
-        let downloads = object.downloads();
-        let allowance = Allowance::new(&self.config().pull);
+        let allowance = &Allowance::new(&self.config().pull);
+        let pulls = stream::iter(object.downloads()).map(move |download| async move {
+            let arrays = self.pull(&download, allowance).await?;
+            Ok::<_, PullError>((download, arrays))
+        });
         let parallel = self.config().pull.parallel.max(1);
-        let pulled: Vec<_> = stream::iter(&downloads)
-            .map(|download| async { Ok::<_, PullError>((download, self.pull(download, &allowance).await?)) })
-            .buffer_unordered(parallel)
-            .try_collect()
-            .await?;
+        let pulled: Vec<_> = pulls.buffer_unordered(parallel).try_collect().await?;
         for (download, arrays) in pulled {
-            object.fill(download, |item| arrays.get(item).cloned())?;
+            object.fill(&download, |item| arrays.get(item).cloned())?;
         }
         Ok(object)
     }
@@ -215,8 +220,10 @@ impl Downloads {
         allowance: &Allowance,
     ) -> Result<HashMap<ByteString, Array>, PullError> {
         let Download { kind, source, items } = download;
-        let _turn = self.service.pulling.acquire().await.map_err(|_| PullError::RuntimeEnded)?;
-        let arrays = fetch::arrays(&self.cell, *kind, source, &self.config().pull, allowance).await?;
+        let config = &self.config().pull;
+        let turn = timeout(config.progress, self.service.pulling.acquire()).await;
+        let _turn = turn.map_err(|_| PullError::Busy(config.at_once))?;
+        let arrays = fetch::arrays(&self.cell, *kind, source, config, allowance).await?;
         match items.iter().find(|item| !arrays.contains_key(*item)) {
             Some(item) => Err(ReferenceError::Missing(item.clone()).into()),
             None => Ok(arrays),
@@ -240,5 +247,11 @@ impl Downloads {
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A payload with its references.
+fn open_payload(payload: &Payload) -> Result<Object, PullError> {
+    Ok(match payload {
+        Payload::None => Object::Nil,
+        Payload::Bytes(bytes) => Object::Bin(bytes.clone()),
+        Payload::Fobs(payload) => fobs::decode(payload, Limits::PAYLOAD)?.into_object()?,
+    })
+}

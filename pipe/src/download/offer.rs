@@ -70,8 +70,12 @@ impl Offer {
         self
     }
 
-    /// How often each cell may pull, at least once. Repeated requests are not counted as long as all that a cell draws is
-    /// below four times what it may.
+    /// How often each cell may pull, at least once. The transaction counts as delivered after the first time; what it
+    /// holds stays for the others, until its life-time ends. Repeated requests are not counted as long as all that a cell
+    /// draws is below four times what it may.
+    ///
+    /// A message that is sent again because its acknowledgement got lost is pulled again if its receiver is a cell of the
+    /// reference.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times.max(1);

@@ -66,13 +66,15 @@ impl Pull {
         now: Instant,
         outcome: Result<Message, RequestError>,
     ) -> Result<Next, PullError> {
-        let owner = || self.source.owner.clone();
+        let owner = self.source.owner.clone();
         let reply = match outcome {
             Ok(reply) => reply,
             Err(RequestError::Timeout(_)) => return self.pause(now),
             Err(
-                error @ (RequestError::Unreachable(_) | RequestError::LinkLost { .. } | RequestError::NoRoom { .. }),
-            ) => return Err(PullError::OwnerGone { owner: owner(), reason: error.to_string() }),
+                error @ (RequestError::Unreachable(_)
+                | RequestError::LinkLost { .. }
+                | RequestError::NoRoom { .. }),
+            ) => return Err(PullError::OwnerGone { owner, reason: error.to_string() }),
             Err(error) => return Err(error.into()),
         };
         let code = reply.code().unwrap_or(ReturnCode::OK);
@@ -88,10 +90,8 @@ impl Pull {
         match Told::decode(&reply.payload) {
             Ok(Told::Ok { state, data }) => Ok(Next::Use { state, data }),
             Ok(Told::Eof) => Ok(Next::Done),
-            Ok(Told::Error) => {
-                Err(PullError::OwnerFailed { owner: owner(), reason: "it gave up".into() })
-            }
-            Err(error) => Err(corrupt(&self.source.owner, error)),
+            Ok(Told::Error) => Err(PullError::OwnerFailed { owner, reason: "it gave up".into() }),
+            Err(error) => Err(corrupt(&owner, error)),
         }
     }
 
@@ -105,9 +105,7 @@ impl Pull {
         let Some(left) = self.left(now) else { return Err(self.stalled()) };
         match self.pauses.next() {
             Some(pause) => Ok(Next::Pause(pause.min(left))),
-            None => {
-                Err(PullError::NoAnswer { owner: self.source.owner.clone(), requests: self.unanswered })
-            }
+            None => Err(PullError::NoAnswer { owner: self.source.owner.clone(), requests: self.unanswered }),
         }
     }
 
@@ -148,7 +146,7 @@ fn pauses(config: &PullConfig) -> ExponentialBackoff {
 }
 
 pub(super) fn corrupt(owner: &Fqcn, error: impl Into<super::CorruptError>) -> PullError {
-    PullError::Corrupt { owner: owner.clone(), source: error.into() }
+    PullError::Corrupt { owner: owner.clone(), source: Box::new(error.into()) }
 }
 
 /// No more of a peer's text than is good for a log.
@@ -157,3 +155,82 @@ fn clipped(text: &str) -> ByteString {
     text[..text.floor_char_boundary(MAX)].into()
 }
 
+#[cfg(test)]
+mod tests {
+    use cellnet_core::message::Payload;
+
+    use super::*;
+    use crate::download::wire::file_state;
+
+    fn pull(now: Instant) -> Pull {
+        Pull::new(Source::new(Fqcn::server(), "R1"), PullConfig::default(), None, now)
+    }
+
+    fn lost() -> Result<Message, RequestError> {
+        Err(RequestError::Timeout(Duration::from_secs(1)))
+    }
+
+    fn seconds(seconds: u64) -> Next {
+        Next::Pause(Duration::from_secs(seconds))
+    }
+
+    fn data() -> Result<Message, RequestError> {
+        let told = Told::Ok { state: file_state(1), data: Object::Bin("x".into()) };
+        Ok(Message::new(told.encode()).with_code(ReturnCode::OK))
+    }
+
+    #[test]
+    fn only_timeouts_are_repeated_three_times_in_a_row() {
+        let now = Instant::now();
+        let mut pull = pull(now);
+        let timeout = Ok(Message::failure(ReturnCode::TIMEOUT, ""));
+        assert_eq!(pull.answered(now, lost()).unwrap(), seconds(2));
+        assert_eq!(pull.answered(now, timeout).unwrap(), seconds(4));
+        assert!(matches!(pull.answered(now, data()), Ok(Next::Use { .. })));
+        for pause in [2, 4, 8] {
+            assert_eq!(pull.answered(now, lost()).unwrap(), seconds(pause));
+        }
+        assert!(matches!(pull.answered(now, lost()), Err(PullError::NoAnswer { requests: 4, .. })));
+    }
+
+    #[test]
+    fn the_progress_deadline_counts_from_the_last_byte() {
+        let began = Instant::now();
+        let mut pull = pull(began);
+        pull.config.retries = 1000;
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(pull.ask(at(0)).unwrap().1, Duration::from_secs(600));
+        assert_eq!(pull.ask(at(1700)).unwrap().1, Duration::from_secs(100));
+        pull.moved(at(1700));
+        assert!(matches!(pull.answered(at(3499), lost()), Ok(Next::Pause(pause)) if pause.as_secs() == 1));
+        assert!(matches!(pull.answered(at(3500), lost()), Err(PullError::Stalled { .. })));
+        assert!(matches!(pull.ask(at(3500)), Err(PullError::Stalled { .. })));
+    }
+
+    #[test]
+    fn the_state_is_sent_back() {
+        let now = Instant::now();
+        let mut pull = pull(now);
+        assert_eq!(pull.ask(now).unwrap().0.state, None);
+        pull.go_on(file_state(7));
+        assert_eq!(pull.ask(now).unwrap().0.state, Some(file_state(7)));
+    }
+
+    #[test]
+    fn every_failure_has_its_own_error() {
+        let now = Instant::now();
+        let fails = |reply| pull(now).answered(now, Ok(reply)).unwrap_err();
+        let code = |code| fails(Message::failure(code, "why"));
+        assert!(matches!(code(ReturnCode::INVALID_REQUEST), PullError::Unknown { .. }));
+        assert!(matches!(code(ReturnCode::AUTHENTICATION_ERROR), PullError::Refused { .. }));
+        assert!(matches!(code(ReturnCode::TARGET_UNREACHABLE), PullError::OwnerGone { .. }));
+        assert!(matches!(code(ReturnCode::PROCESS_EXCEPTION), PullError::OwnerFailed { .. }));
+        assert!(matches!(fails(Message::new(Told::Error.encode())), PullError::OwnerFailed { .. }));
+        assert!(matches!(fails(Message::new(Payload::None)), PullError::Corrupt { .. }));
+        let gone = pull(now).answered(now, Err(RequestError::Unreachable(Fqcn::server())));
+        assert!(matches!(gone, Err(PullError::OwnerGone { .. })));
+        let stopping = pull(now).answered(now, Err(RequestError::ShuttingDown));
+        assert!(matches!(stopping, Err(PullError::Request(_))));
+        assert!(matches!(pull(now).answered(now, Ok(Message::new(Told::Eof.encode()))), Ok(Next::Done)));
+    }
+}

@@ -41,7 +41,7 @@ impl Service {
             let config = Arc::new(config());
             Self {
                 cell: cell.downgrade(),
-                pulling: Arc::new(Semaphore::new(config.pull.parallel.clamp(1, Semaphore::MAX_PERMITS))),
+                pulling: Arc::new(Semaphore::new(config.pull.at_once.clamp(1, Semaphore::MAX_PERMITS))),
                 ledger: Mutex::new(Ledger::new(config.clone())),
                 memory: Arc::new(Semaphore::new(kib(config.answer_bytes))),
                 changed: Arc::default(),
@@ -89,12 +89,13 @@ async fn serve(service: Weak<Service>, request: Request) -> Result<Answer, Handl
     if !request.expects_reply() {
         return Ok(Answer::Deferred);
     }
-    let ask = Ask::decode(&request.message.payload).map_err(|e| HandlerError::invalid_request(e.to_string()))?;
+    let ask =
+        Ask::decode(&request.message.payload).map_err(|e| HandlerError::invalid_request(e.to_string()))?;
     let verdict = service.ledger().ask(Instant::now(), &request.origin, &ask.ref_id, ask.state.as_ref());
     let mut made = match verdict {
         Verdict::Unknown => return Err(HandlerError::invalid_request("this reference is not known")),
         Verdict::Refused(why) => {
-            tracing::warn!(origin = %request.origin, why, "download refused");
+            tracing::debug!(origin = %request.origin, why, "download refused");
             return Err(HandlerError::new(ReturnCode::AUTHENTICATION_ERROR, why));
         }
         Verdict::Eof(ticket) => Made::new(&service, ticket, Told::Eof.encode(), Sent::Eof),
@@ -174,7 +175,9 @@ async fn end_the_late(
 ) {
     tokio::pin!(stopping);
     loop {
-        let Some(next) = service.upgrade().map(|service| service.ledger().tick(Instant::now())) else { return };
+        let Some(next) = service.upgrade().map(|service| service.ledger().tick(Instant::now())) else {
+            return;
+        };
         let late = async {
             match next {
                 Some(next) => sleep_until(next).await,

@@ -95,9 +95,8 @@ impl Transaction {
             let receiver = status.receivers.iter().find(|receiver| receiver.cell == *cell);
             receiver.map_or(Given::Some(0), |receiver| receiver.given)
         };
-        let status = self
-            .wait(|status| status.outcome.is_some() || !matches!(given(status), Given::Some(_)))
-            .await;
+        let status =
+            self.wait(|status| status.outcome.is_some() || !matches!(given(status), Given::Some(_))).await;
         given(&status)
     }
 

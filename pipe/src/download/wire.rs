@@ -182,8 +182,85 @@ const COUNT: &str = "count";
 const RECEIVED: &str = "received_bytes";
 
 /// A request is a map with a map in it.
-const LIMITS: Limits = Limits { depth: 8, values: 64 };
+const LIMITS: Limits = Limits { depth: 8, values: 64, bytes: 4096 };
 /// Ids are a letter and a UUID.
 const MAX_ID: usize = 256;
 /// The reference uses two.
 const MAX_STATE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::download::testdata::{golden, payload};
+
+    #[test]
+    fn requests_are_those_of_the_reference() {
+        for request in golden()["requests"].as_array().unwrap() {
+            let sent = payload(&request["hex"]);
+            let ask = Ask::decode(&sent).unwrap();
+            assert_eq!(&*ask.ref_id, request["ref_id"].as_str().unwrap());
+            assert_eq!(ask.encode(), sent);
+            let (state, known) = (ask.state.as_ref(), &request["state"]);
+            let next = state.map(|state| next_item(state).unwrap());
+            match known.get("start").and_then(Json::as_u64) {
+                Some(start) => assert_eq!(next, Some(start + known["count"].as_u64().unwrap())),
+                None => {
+                    assert_eq!(state.map(|s| received_bytes(s).unwrap()), known["received_bytes"].as_u64())
+                }
+            }
+        }
+        assert_eq!(Ask::decode(&payload(&golden()["bad_request"])), Err(WireError::Field("ref_id")));
+    }
+
+    #[test]
+    fn answers_are_those_of_the_reference() {
+        let arrays = payload(&golden()["arrays"]["answer"]);
+        let Told::Ok { state, data } = Told::decode(&arrays).unwrap() else { panic!("no data") };
+        assert_eq!(state, items_state(0, 1));
+        assert_eq!(Told::Ok { state, data }.encode(), arrays);
+        for end in [&golden()["arrays"]["end"], &golden()["file"]["end"]] {
+            assert_eq!(Told::decode(&payload(end)), Ok(Told::Eof));
+            assert_eq!(Told::Eof.encode(), payload(end));
+        }
+        let file =
+            Told::Ok { state: file_state(5 << 20), data: Object::Bin(vec![7; 5 << 20].into()) }.encode();
+        let head = payload(&golden()["file"]["head"]);
+        assert_eq!(file.len() as u64, golden()["file"]["size"].as_u64().unwrap());
+        assert!(file.as_bytes().starts_with(head.as_bytes()));
+    }
+
+    #[test]
+    fn odd_answers_are_named() {
+        let ok = |pairs: &[(&'static str, Object)]| {
+            let status = (Object::text("status"), Object::text("ok"));
+            let pairs = pairs.iter().map(|(key, value)| (Object::text(key), value.clone()));
+            Told::decode(&encode(Object::Map([status].into_iter().chain(pairs).collect())))
+        };
+        let state = |object| ("state", object);
+        let deep = Object::from_iter([("a", Object::from(vec![Object::Nil]))]);
+        let wide: Object = (0..17).map(|at: i64| (at, at)).collect();
+        let long = Object::from_iter([("a", "x".repeat(257))]);
+        assert_eq!(ok(&[]), Err(WireError::Field("state")));
+        assert_eq!(ok(&[state(1.into())]), Err(WireError::Field("state")));
+        assert_eq!(ok(&[state(items_state(0, 1))]), Err(WireError::Field("data")));
+        for odd in [deep, wide, long] {
+            assert_eq!(ok(&[state(odd)]), Err(WireError::State));
+        }
+        assert_eq!(Told::decode(&encode(Object::Nil)), Err(WireError::Field("status")));
+        assert_eq!(Told::decode(&Payload::None), Err(WireError::Encoding));
+    }
+
+    #[test]
+    fn a_state_of_the_wrong_type_is_no_position() {
+        for odd in [Object::Nil, 1.into(), Object::from_iter([("start", "0")])] {
+            assert_eq!(next_item(&odd), None);
+        }
+        let far = Object::from_iter([("start", u64::MAX), ("count", 1)]);
+        assert_eq!(next_item(&far), None);
+        for odd in [Object::from(-1), "1".into(), 1.5.into(), Object::Nil] {
+            assert_eq!(received_bytes(&Object::from_iter([("received_bytes", odd)])), None);
+        }
+    }
+}

@@ -1,12 +1,10 @@
 //! Files that are pulled.
 
-use std::{
-    ffi::OsString,
-    fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::Path};
 
 use bytes::Bytes;
 use cellnet_core::{cell::Cell, fobs::Source};
@@ -15,6 +13,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::part::Part;
 use super::{PullConfig, PullError, fetch::file_piece, pull::Pull, wire};
 
 /// A file that is about to be pulled, into a writer or under a path.
@@ -62,21 +61,24 @@ impl FilePull {
         self
     }
 
-    /// With [`to_path`](Self::to_path): goes on with what an earlier pull of the same reference has left, and leaves what
+    /// With [`into_path`](Self::into_path): goes on with what an earlier pull of the same reference has left, and leaves what
     /// came if this one fails. Without, partial files are removed.
     pub fn resume(mut self) -> Self {
         self.resume = true;
         self
     }
 
-    /// With [`to_path`](Self::to_path): replaces a file that is there.
+    /// With [`into_path`](Self::into_path): replaces a file that is there.
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self
     }
 
     /// Pulls into a writer, and gives the size of the file. After an error or a drop the writer has a part of it.
-    pub async fn to_writer(mut self, sink: &mut (impl AsyncWrite + Unpin + ?Sized)) -> Result<u64, PullError> {
+    pub async fn into_writer(
+        mut self,
+        sink: &mut (impl AsyncWrite + Unpin + ?Sized),
+    ) -> Result<u64, PullError> {
         let mut tail = self.begin(self.from);
         while let Some(data) = tail.next(&mut self).await? {
             sink.write_all(&data).await.map_err(PullError::Sink)?;
@@ -88,7 +90,7 @@ impl FilePull {
 
     /// Pulls under a path, and gives the size of the file. Until everything is there and on the disk it is
     /// `PATH.part`; two pulls to one path exclude each other.
-    pub async fn to_path(mut self, path: impl AsRef<Path>) -> Result<u64, PullError> {
+    pub async fn into_path(mut self, path: impl AsRef<Path>) -> Result<u64, PullError> {
         let (path, resume, overwrite) = (path.as_ref().to_owned(), self.resume, self.overwrite);
         let mut part = blocking(move || Part::open(path, resume, overwrite)).await?;
         let mut tail = self.begin(part.length);
@@ -110,7 +112,10 @@ impl FilePull {
 
 impl fmt::Debug for FilePull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FilePull").field("source", &self.source).field("from", &self.from).finish_non_exhaustive()
+        f.debug_struct("FilePull")
+            .field("source", &self.source)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,75 +144,6 @@ impl Tail {
         if let Some(told) = &mut file.on_progress {
             told(self.there);
         }
-    }
-}
-
-/// A file that is not complete. Dropped unfinished, it is removed unless it is to be resumed.
-struct Part {
-    file: File,
-    path: PathBuf,
-    part: PathBuf,
-    length: u64,
-    overwrite: bool,
-    keep: bool,
-}
-
-impl Part {
-    fn open(path: PathBuf, resume: bool, overwrite: bool) -> Result<Self, PullError> {
-        if !overwrite && exists(&path)? {
-            return Err(PullError::Exists(path));
-        }
-        let part = part_of(&path);
-        let file = OpenOptions::new().create(true).append(true).open(&part).map_err(PullError::Sink)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(PullError::Exists(part)),
-            Err(fs::TryLockError::Error(error)) => return Err(PullError::Sink(error)),
-        }
-        if !resume {
-            file.set_len(0).map_err(PullError::Sink)?;
-        }
-        let length = file.metadata().map_err(PullError::Sink)?.len();
-        Ok(Self { file, path, part, length, overwrite, keep: resume })
-    }
-
-    fn append(mut self, data: &[u8]) -> Result<Self, PullError> {
-        self.file.write_all(data).map_err(PullError::Sink)?;
-        Ok(self)
-    }
-
-    fn finish(mut self) -> Result<(), PullError> {
-        self.file.sync_all().map_err(PullError::Sink)?;
-        if !self.overwrite && exists(&self.path)? {
-            return Err(PullError::Exists(self.path.clone()));
-        }
-        fs::rename(&self.part, &self.path).map_err(PullError::Sink)?;
-        self.keep = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.keep {
-            // Nothing is lost if it stays.
-            let _ = fs::remove_file(&self.part);
-        }
-    }
-}
-
-/// The name of the part of a file.
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(".part");
-    path.with_file_name(name)
-}
-
-fn exists(path: &Path) -> Result<bool, PullError> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(PullError::Sink(error)),
     }
 }
 

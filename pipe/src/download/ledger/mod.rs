@@ -1,16 +1,17 @@
 //! Who may pull what, and who has. Knows no tasks and no clock.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod finished;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 use cellnet_core::{Fqcn, fobs::Object};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
+use self::finished::Finished;
 use super::{
     DownloadConfig, Offer, OfferError, Outcome, Status,
     content::Content,
@@ -93,14 +94,7 @@ pub(super) enum Sent {
 impl Ledger {
     pub(super) fn new(config: Arc<DownloadConfig>) -> Self {
         let finished = Finished::default();
-        Self {
-            config,
-            transactions: HashMap::new(),
-            refs: HashMap::new(),
-            finished,
-            held: 0,
-            closed: false,
-        }
+        Self { config, transactions: HashMap::new(), refs: HashMap::new(), finished, held: 0, closed: false }
     }
 
     /// Opens a transaction; each content is known by its id.
@@ -165,9 +159,11 @@ impl Ledger {
         }
         let content = entry.refs[index].1.clone();
         let times = entry.offer.times;
-        let allowance = content.size().saturating_mul(u64::from(times)).saturating_mul(REPEATS) + SLACK;
+        let allowance = content.size().saturating_mul(u64::from(times) * REPEATS).saturating_add(SLACK);
         let drawn = entry.drawn(cell, index);
-        let Some(at) = content.position(state) else { return entry.answering(transaction, index, cell, Verdict::Error) };
+        let Some(at) = content.position(state) else {
+            return entry.answering(transaction, index, cell, Verdict::Error);
+        };
         if at >= content.end() {
             // Nobody has more than there is, but whoever says so has made it up.
             let verdict = if at == content.end() { Verdict::Eof } else { Verdict::Error };
@@ -196,6 +192,9 @@ impl Ledger {
         let progress = entry.note(ticket, sent);
         if progress {
             entry.active = now;
+        }
+        if entry.is_served(1) {
+            entry.tell_the_end(entry.served());
         }
         if entry.is_served(entry.offer.times) {
             self.end(now, ticket.transaction, None);
@@ -245,11 +244,7 @@ impl Ledger {
                 self.finished.add(now, ref_id.clone(), cells, self.config.finished);
             }
         }
-        entry.told.send_modify(|status| {
-            let failed = status.receivers.iter().any(|receiver| receiver.given == Given::Failed);
-            let finished = if failed { Outcome::Failed } else { Outcome::Delivered };
-            status.outcome = Some(outcome.unwrap_or(finished));
-        });
+        entry.tell_the_end(outcome.unwrap_or_else(|| entry.served()));
     }
 }
 
@@ -258,17 +253,35 @@ impl Entry {
         self.active.checked_add(self.ttl)
     }
 
+    /// Says how it ended, unless that was said before.
+    fn tell_the_end(&self, outcome: Outcome) {
+        self.told.send_if_modified(|status| {
+            let first = status.outcome.is_none();
+            status.outcome.get_or_insert(outcome);
+            first
+        });
+    }
+
+    /// How it ends once all were served.
+    fn served(&self) -> Outcome {
+        let receivers = &self.told.borrow().receivers;
+        match receivers.iter().any(|receiver| receiver.given == Given::Failed) {
+            true => Outcome::Failed,
+            false => Outcome::Delivered,
+        }
+    }
+
     /// What a cell has of a reference; it becomes known as one that pulls.
     fn drawn(&mut self, cell: &Fqcn, index: usize) -> &mut Drawn {
         let (refs, told) = (self.refs.len(), &self.told);
-        let (_, drawn) = self.pullers.entry(cell.clone()).or_insert_with(|| {
-            let mut at = 0;
-            told.send_modify(|status| {
-                at = status.receivers.len();
-                status.receivers.push(Receiver::new(cell.clone()));
-            });
-            (at, vec![Drawn::default(); refs])
-        });
+        if !self.pullers.contains_key(cell) {
+            // A copy, so that what is remembered of a request does not hold the frame that it came in.
+            let cell = Fqcn::parse(cell.as_str().into()).expect("it was a name before");
+            let at = told.borrow().receivers.len();
+            told.send_modify(|status| status.receivers.push(Receiver::new(cell.clone())));
+            self.pullers.insert(cell, (at, vec![Drawn::default(); refs]));
+        }
+        let (_, drawn) = self.pullers.get_mut(cell).expect("it was just put there");
         &mut drawn[index]
     }
 
@@ -332,43 +345,6 @@ impl Entry {
 impl Drawn {
     fn is_done(&self) -> bool {
         self.failed || self.times > 0
-    }
-}
-
-/// References whose transaction is finished, and how it ended for whom: a last answer that got lost is given again.
-#[derive(Debug, Default)]
-struct Finished {
-    refs: HashMap<ByteString, (Instant, HashMap<Fqcn, bool>)>,
-    order: VecDeque<ByteString>,
-}
-
-impl Finished {
-    fn add(&mut self, now: Instant, ref_id: ByteString, cells: HashMap<Fqcn, bool>, most: usize) {
-        self.order.push_back(ref_id.clone());
-        self.refs.insert(ref_id, (now, cells));
-        while self.order.len() > most {
-            self.forget_oldest();
-        }
-    }
-
-    /// Whether a cell got everything; `None` if it is not known.
-    fn of(&self, now: Instant, ref_id: &ByteString, cell: &Fqcn, ttl: Duration) -> Option<bool> {
-        let (since, cells) = self.refs.get(ref_id)?;
-        if now.saturating_duration_since(*since) > ttl { None } else { cells.get(cell).copied() }
-    }
-
-    fn expire(&mut self, now: Instant, ttl: Duration) {
-        while let Some(oldest) = self.order.front()
-            && self.refs.get(oldest).is_none_or(|(since, _)| now.saturating_duration_since(*since) > ttl)
-        {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.order.pop_front() {
-            self.refs.remove(&oldest);
-        }
     }
 }
 
