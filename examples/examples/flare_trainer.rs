@@ -8,7 +8,7 @@
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
 use cellnet::{
-    flare::{self, FlModel, FlareClient, Metric, Task},
+    flare::{self, Dict, FlModel, FlareClient, Metric, Task, meta},
     fobs::{Array, DType, Object},
 };
 
@@ -148,7 +148,7 @@ async fn learn(client: &FlareClient, rows: &Machines, task: &Task) -> Result<FlM
     let step = u32::try_from(round)?;
     client.log(&Metric::scalar("loss", score.loss).at_step(step)).await?;
     client.log(&Metric::scalar("accuracy", score.accuracy).at_step(step)).await?;
-    let metrics = Object::from_iter([("loss", score.loss), ("accuracy", score.accuracy)]);
+    let metrics = Dict::from_iter([("loss", score.loss), ("accuracy", score.accuracy)]);
     if task.is_evaluate() {
         return Ok(FlModel::of_metrics(metrics));
     }
@@ -161,7 +161,7 @@ async fn learn(client: &FlareClient, rows: &Machines, task: &Task) -> Result<FlM
     .await?;
     let mut trained = FlModel::full(model.to_params());
     trained.metrics = Some(metrics);
-    trained.set_meta("NUM_STEPS_CURRENT_ROUND", rows.own.len() as i64);
+    trained.set_meta(meta::NUM_STEPS_CURRENT_ROUND, rows.own.len() as i64);
     Ok(trained)
 }
 

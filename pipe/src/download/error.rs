@@ -69,7 +69,7 @@ pub enum PullError {
         /// Who sent it.
         owner: Fqcn,
         /// What is wrong.
-        source: CorruptError,
+        source: Box<CorruptError>,
     },
     /// More bytes than this cell accepts.
     #[error("more than {0} bytes")]

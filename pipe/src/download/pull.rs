@@ -146,7 +146,7 @@ fn pauses(config: &PullConfig) -> ExponentialBackoff {
 }
 
 pub(super) fn corrupt(owner: &Fqcn, error: impl Into<super::CorruptError>) -> PullError {
-    PullError::Corrupt { owner: owner.clone(), source: error.into() }
+    PullError::Corrupt { owner: owner.clone(), source: Box::new(error.into()) }
 }
 
 /// No more of a peer's text than is good for a log.
