@@ -51,6 +51,16 @@ impl Watch {
         self.figures(self.began.elapsed(), times, size)
     }
 
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Processor time since the start; `None` where the system does not say.
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        cpu_seconds().zip(self.cpu).map(|(now, then)| now - then)
+    }
+
     /// [`stop`](Self::stop) where only a part of the time counts.
     pub(crate) fn figures(&self, took: Duration, times: &Times, size: usize) -> Figures {
         let seconds = took.as_secs_f64().max(1e-9);
@@ -61,7 +71,7 @@ impl Watch {
             p50_us: times.micros(0.5),
             p99_us: times.micros(0.99),
             p999_us: times.micros(0.999),
-            cpu_s: cpu_seconds().zip(self.cpu).map(|(now, then)| now - then),
+            cpu_s: self.cpu(),
             rss_mb: resident_mib(),
         }
     }
@@ -114,7 +124,7 @@ fn parse_stat(stat: &str) -> Option<f64> {
 const USER_HZ: f64 = 100.0;
 
 /// Memory that this process holds; `None` where the system does not say.
-fn resident_mib() -> Option<f64> {
+pub(crate) fn resident_mib() -> Option<f64> {
     parse_status(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
