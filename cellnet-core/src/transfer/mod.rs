@@ -35,8 +35,8 @@ pub use self::{
     progress::{Phase, Progress},
     receipt::Receipt,
     wire::{
-        BLOCK, BlockAsk, CANCEL, CHANNEL, DONE, FRESH, Hash, LENGTH, LIST, LIVE, MAX_BLOCK, MIN_BLOCK, OFFER, OPEN,
-        PENDING, REASON, SAFE, Token, VALUE_LEN,
+        BLOCK, BlockAsk, CANCEL, CHANNEL, DONE, FRESH, Hash, LENGTH, LIST, LIVE, MAX_BLOCK, MIN_BLOCK, OFFER,
+        OPEN, PENDING, REASON, SAFE, Token, VALUE_LEN,
     },
 };
 use crate::{cell::Cell, fqcn::Fqcn};

@@ -125,11 +125,16 @@ const USER_HZ: f64 = 100.0;
 
 /// Memory that this process holds; `None` where the system does not say.
 pub(crate) fn resident_mib() -> Option<f64> {
-    parse_status(&fs::read_to_string("/proc/self/status").ok()?)
+    parse_status(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-fn parse_status(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The most memory that this process ever held; `None` where the system does not say.
+pub(crate) fn peak_mib() -> Option<f64> {
+    parse_status(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+fn parse_status(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
 }
@@ -160,7 +165,7 @@ mod tests {
     fn the_systems_texts_are_read() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
         assert_eq!(parse_stat(stat), Some(3.0));
-        assert_eq!(parse_status("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2.0));
-        assert_eq!((parse_stat("7"), parse_status("")), (None, None));
+        assert_eq!(parse_status("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2.0));
+        assert_eq!((parse_stat("7"), parse_status("", "VmRSS:")), (None, None));
     }
 }

@@ -64,7 +64,10 @@ pub(crate) async fn tell(mut arrivals: Arrivals, json: bool) {
         match &outcome {
             Ok(receipt) => tracing::info!("'{origin}' sent '{path}': {receipt}"),
             Err(error) => {
-                tracing::warn!("'{origin}' did not get '{path}' into the inbox: {error} ({})", error.reason());
+                tracing::warn!(
+                    "'{origin}' did not get '{path}' into the inbox: {error} ({})",
+                    error.reason()
+                );
             }
         }
         if json {

@@ -38,11 +38,15 @@ impl Status {
     /// The status for a transfer that failed.
     pub(crate) fn of_transfer(error: &TransferError) -> Self {
         match error.reason() {
-            Reason::DiskFull | Reason::Quota | Reason::TooMany | Reason::Busy | Reason::NoInbox => Self::Limit,
+            Reason::DiskFull | Reason::Quota | Reason::TooMany | Reason::Busy | Reason::NoInbox => {
+                Self::Limit
+            }
             Reason::PermissionDenied | Reason::OutsideInbox | Reason::Stranger => Self::NotAuthorised,
             Reason::Corrupt | Reason::SizeMismatch | Reason::SourceChanged => Self::Integrity,
             Reason::Stalled => Self::Timeout,
-            Reason::Cancelled | Reason::ShuttingDown if matches!(error, TransferError::Peer { .. }) => Self::PeerGone,
+            Reason::Cancelled | Reason::ShuttingDown if matches!(error, TransferError::Peer { .. }) => {
+                Self::PeerGone
+            }
             _ => Self::Failed,
         }
     }

@@ -163,7 +163,8 @@ impl Seen {
         let before = self.tail.len();
         self.tail.extend_from_slice(piece);
         let hits = self.tail.windows(after.len()).enumerate().filter(|(_, window)| window == after);
-        let ends = hits.map(|(at, _)| at + after.len()).filter(|end| (before..before + piece.len()).contains(end));
+        let ends =
+            hits.map(|(at, _)| at + after.len()).filter(|end| (before..before + piece.len()).contains(end));
         let hits: Vec<usize> = if *always { ends.collect() } else { ends.take(1).collect() };
         for end in &hits {
             piece[end - before] ^= 0x20;

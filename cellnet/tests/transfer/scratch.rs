@@ -10,7 +10,10 @@ pub(crate) struct Scratch(TempDir);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self(TempDir::with_prefix_in("transfer-", env!("CARGO_TARGET_TMPDIR")).expect("the target folder takes a folder"))
+        Self(
+            TempDir::with_prefix_in("transfer-", env!("CARGO_TARGET_TMPDIR"))
+                .expect("the target folder takes a folder"),
+        )
     }
 
     /// A path in it; nothing is made.

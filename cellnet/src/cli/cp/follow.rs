@@ -22,7 +22,6 @@ pub(crate) struct Following {
 /// How a transfer ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) peer: Fqcn,
     pub(crate) reach: Reach,
     pub(crate) outcome: Result<Receipt, Lost>,
 }
@@ -30,8 +29,8 @@ pub(crate) struct Ended {
 /// Why there is no receipt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Lost {
-    #[error("{error}")]
-    Transfer { peer: Fqcn, error: TransferError },
+    #[error(transparent)]
+    Transfer(TransferError),
     #[error("'{peer}' could not be reached within {within:?}; check its name, and that it is connected")]
     Unreached { peer: Fqcn, within: Duration },
     #[error("cannot write to standard output: {0}")]
@@ -70,7 +69,7 @@ async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, timeout: Durati
     }
     let told = shown.end(reach, outcome.as_ref().err().map(ToString::to_string).as_deref());
     let outcome = outcome.and_then(|receipt| told.map(|()| receipt).map_err(Lost::Output));
-    Ended { peer, reach, outcome }
+    Ended { reach, outcome }
 }
 
 async fn watch(
@@ -92,7 +91,7 @@ async fn watch(
         tokio::select! {
             biased;
             ended = &mut receipt => {
-                return ended.map_err(|error| Lost::Transfer { peer: peer.clone(), error });
+                return ended.map_err(Lost::Transfer);
             }
             // The sender goes when the transfer has ended, and then only that is waited for.
             Ok(()) = progress.changed() => {}
@@ -126,7 +125,7 @@ impl Lost {
     /// The stable word for what went wrong.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Transfer { error, .. } => error.reason().as_str(),
+            Self::Transfer(error) => error.reason().as_str(),
             Self::Unreached { .. } => "unreachable",
             Self::Output(_) => "io",
         }
@@ -135,7 +134,7 @@ impl Lost {
     /// The return code that says nearly the same.
     pub(crate) fn code(&self) -> ReturnCode {
         match self {
-            Self::Transfer { error, .. } => error.reason().code(),
+            Self::Transfer(error) => error.reason().code(),
             Self::Unreached { .. } => ReturnCode::TARGET_UNREACHABLE,
             Self::Output(_) => ReturnCode::PROCESS_EXCEPTION,
         }
@@ -145,14 +144,10 @@ impl Lost {
 impl std::convert::From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
         let status = match &lost {
-            Lost::Transfer { error, .. } => Status::of_transfer(error),
+            Lost::Transfer(error) => Status::of_transfer(error),
             Lost::Unreached { .. } => Status::Unreachable,
             Lost::Output(_) => Status::Failed,
         };
-        let text = match &lost {
-            Lost::Transfer { peer, error: TransferError::Here { .. } } => format!("copy to '{peer}' failed: {lost}"),
-            _ => lost.to_string(),
-        };
-        Self::new(status, text).with_code(lost.code())
+        Self::new(status, lost.to_string()).with_code(lost.code())
     }
 }

@@ -26,8 +26,11 @@ impl FromStr for Place {
             _ if text == "-" => Ok(Self::Standard),
             _ if text.is_empty() => Err("a file needs a name".into()),
             Some((names, path)) if !names.contains('/') => {
-                let targets = names.split(',').map(|name| target(name, text)).collect::<Result<Vec<_>, _>>()?;
-                if let Some(twice) = targets.iter().enumerate().find(|(at, name)| targets[..*at].contains(name)) {
+                let targets =
+                    names.split(',').map(|name| target(name, text)).collect::<Result<Vec<_>, _>>()?;
+                if let Some(twice) =
+                    targets.iter().enumerate().find(|(at, name)| targets[..*at].contains(name))
+                {
                     return Err(format!("the target '{}' is named twice", twice.1));
                 }
                 Ok(Self::Remote { targets, path: path.to_owned() })
@@ -98,7 +101,8 @@ impl Job {
                 Ok(Self::Pull(Pull { target: target.clone(), path: path.clone(), dir }))
             }
             _ => {
-                let text = "neither end of the copy is another cell; write TARGET:PATH for a path in its inbox";
+                let text =
+                    "neither end of the copy is another cell; write TARGET:PATH for a path in its inbox";
                 Err(Failure::usage(text))
             }
         }
@@ -129,7 +133,10 @@ fn sent(first: &[Place], path: &str) -> Result<From, Failure> {
         Place::Local(file) => Ok(file.clone()),
         Place::Standard => Err(Failure::usage("standard input goes alone")),
         Place::Remote { targets, .. } => {
-            let text = format!("'{}' stands before the last place; a copy from cell to cell goes by way of a file", targets[0]);
+            let text = format!(
+                "'{}' stands before the last place; a copy from cell to cell goes by way of a file",
+                targets[0]
+            );
             Err(Failure::usage(text))
         }
     });

@@ -6,10 +6,7 @@ use cellnet::{Cell, ReturnCode};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
 
-use super::{
-    follow::Ended,
-    place::Job,
-};
+use super::{follow::Ended, place::Job};
 use crate::cli::{
     figures::{self, Watch},
     net, show,
@@ -42,6 +39,8 @@ pub(crate) struct Report {
     mbps: f64,
     cpu_s: Option<f64>,
     rss_mb: Option<f64>,
+    /// The most memory that this process ever held.
+    peak_mb: Option<f64>,
     #[serde(skip)]
     to_stdout: bool,
 }
@@ -73,6 +72,7 @@ impl Report {
             mbps: moved as f64 / seconds.max(1e-9) / 1e6,
             cpu_s: watch.cpu(),
             rss_mb: figures::resident_mib(),
+            peak_mb: figures::peak_mib(),
             to_stdout: job.fills_stdout(),
         }
     }

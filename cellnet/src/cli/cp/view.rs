@@ -52,7 +52,8 @@ impl View {
 }
 
 fn style() -> ProgressStyle {
-    let template = "{prefix} {bar:30} {bytes}/{total_bytes} {percent}% {binary_bytes_per_sec} eta {eta} {msg}";
+    let template =
+        "{prefix} {bar:30} {bytes}/{total_bytes} {percent}% {binary_bytes_per_sec} eta {eta} {msg}";
     ProgressStyle::with_template(template).expect("the template is well-formed").progress_chars("=> ")
 }
 
@@ -96,7 +97,11 @@ impl Shown {
             return Ok(());
         }
         self.bar.set_message(if waits { "waiting for the other side" } else { "" });
-        if self.json { show::print_event(&Event::Waiting { peer: &self.peer, waiting: waits }) } else { Ok(()) }
+        if self.json {
+            show::print_event(&Event::Waiting { peer: &self.peer, waiting: waits })
+        } else {
+            Ok(())
+        }
     }
 
     /// Shows that it has ended.
