@@ -135,7 +135,11 @@ impl Asker {
     }
 
     /// Asks until there is an answer.
-    async fn ask(&self, topic: &'static str, payload: &(dyn Fn(&Source) -> Bytes + Sync)) -> Result<Message, TransferError> {
+    async fn ask(
+        &self,
+        topic: &'static str,
+        payload: &(dyn Fn(&Source) -> Bytes + Sync),
+    ) -> Result<Message, TransferError> {
         let mut failures = 0;
         loop {
             let source = self.pull.source();
@@ -163,17 +167,23 @@ impl Asker {
         let asked = self.cell.request(&source.cell, wire::CHANNEL, topic, message).timeout(timeout).await;
         match asked {
             Ok(reply) if reply.is_ok() => Answer::Good(reply),
-            Ok(reply) => match (reply.headers.text(REASON).map(|word| &**word), wire::refused(&source.cell, &reply)) {
-                (Some(PENDING), _) => Answer::Pending,
-                (_, Some(error)) if error.reason() == Reason::Stranger => Answer::Stranger(error),
-                // It will be back.
-                (_, Some(error)) if error.reason() == Reason::ShuttingDown => Answer::Lost,
-                (_, Some(error)) => Answer::Final(error),
-                (_, None) if reply.code() == Some(ReturnCode::SERVICE_UNAVAILABLE) => Answer::Later,
-                (_, None) => Answer::Lost,
-            },
+            Ok(reply) => {
+                match (reply.headers.text(REASON).map(|word| &**word), wire::refused(&source.cell, &reply)) {
+                    (Some(PENDING), _) => Answer::Pending,
+                    (_, Some(error)) if error.reason() == Reason::Stranger => Answer::Stranger(error),
+                    // It will be back.
+                    (_, Some(error)) if error.reason() == Reason::ShuttingDown => Answer::Lost,
+                    (_, Some(error)) => Answer::Final(error),
+                    (_, None) if reply.code() == Some(ReturnCode::SERVICE_UNAVAILABLE) => Answer::Later,
+                    (_, None) => Answer::Lost,
+                }
+            }
             Err(error @ (RequestError::ShuttingDown | RequestError::TooBig { .. })) => {
-                let reason = if matches!(error, RequestError::ShuttingDown) { Reason::ShuttingDown } else { Reason::Unsupported };
+                let reason = if matches!(error, RequestError::ShuttingDown) {
+                    Reason::ShuttingDown
+                } else {
+                    Reason::Unsupported
+                };
                 Answer::Final(TransferError::here(reason, error.to_string()))
             }
             Err(_) => Answer::Lost,

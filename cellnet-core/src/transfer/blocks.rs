@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use super::{
     Reason, TransferConfig, TransferError,
     digest::{block_value, hole_value, is_hole},
-    wire::{BlockAsk, Entry, Hash, VALUE_LEN},
+    wire::{BlockAsk, Entry, VALUE_LEN},
 };
 use crate::stats::{Budget, Reservation};
 
@@ -27,22 +27,7 @@ pub(crate) struct Blocks {
     memory: Arc<Budget>,
 }
 
-type Shared = Arc<OnceCell<Result<Block, TransferError>>>;
-
-/// A block as it travels, and its value.
-#[derive(Debug, Clone)]
-pub(crate) struct Block {
-    /// The value, then the bytes, if it is no hole.
-    pub(crate) payload: Bytes,
-}
-
-impl Block {
-    pub(crate) fn value(&self) -> Hash {
-        let mut value = [0; VALUE_LEN];
-        value.copy_from_slice(&self.payload[..VALUE_LEN]);
-        value
-    }
-}
+type Shared = Arc<OnceCell<Result<Bytes, TransferError>>>;
 
 impl Blocks {
     pub(crate) fn new(config: &TransferConfig) -> Self {
@@ -53,16 +38,16 @@ impl Blocks {
         }
     }
 
-    /// A block, which `read` reads unless somebody else has or does. `None`: there is no memory for it now. With `keep` it stays for others.
+    /// A block as it travels, which `read` reads unless somebody else has or does. `None`: there is no memory for it now. With `keep` it stays for others.
     pub(crate) async fn get<F>(
         &self,
         ask: BlockAsk,
         len: usize,
         keep: bool,
         read: impl FnOnce(Vec<u8>, Reservation) -> F,
-    ) -> Option<Result<Block, TransferError>>
+    ) -> Option<Result<Bytes, TransferError>>
     where
-        F: Future<Output = Result<Block, TransferError>>,
+        F: Future<Output = Result<Bytes, TransferError>>,
     {
         if !keep {
             let memory = self.reserve(len).await?;

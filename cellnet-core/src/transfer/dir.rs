@@ -73,10 +73,9 @@ impl Dir {
     /// Why a name in a directory cannot be opened as one.
     fn explain(&self, name: &str, path: &RelPath, error: &io::Error) -> TransferError {
         match self.stat(name) {
-            Ok(Some(stat)) if stat.kind == FileType::Symlink => TransferError::here(
-                Reason::OutsideInbox,
-                format!("'{name}' in '{path}' is a symbolic link"),
-            ),
+            Ok(Some(stat)) if stat.kind == FileType::Symlink => {
+                TransferError::here(Reason::OutsideInbox, format!("'{name}' in '{path}' is a symbolic link"))
+            }
             Ok(Some(stat)) if stat.kind != FileType::Directory => {
                 TransferError::here(Reason::Exists, format!("'{name}' in '{path}' is not a directory"))
             }

@@ -16,7 +16,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::FileExt,
 };
 
@@ -93,7 +93,11 @@ impl Journal {
     pub(crate) fn records(&self) -> io::Result<Records> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(HEADER as u64))?;
-        Ok(Records { about: self.about, file: BufReader::new(file), left: (self.end - HEADER as u64) / RECORD as u64 })
+        Ok(Records {
+            about: self.about,
+            file: BufReader::new(file),
+            left: (self.end - HEADER as u64) / RECORD as u64,
+        })
     }
 
     /// The digest of what was about to get its name when the journal ended, if that is the last that it says.

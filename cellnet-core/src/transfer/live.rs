@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Reason, Receipt, Token, TransferError,
-    blocks::{Block, block_count},
+    blocks::block_count,
     digest::{ManifestDigest, block_value, hole_value, is_hole},
     wire::{Entry, Fingerprint, Hash, VALUE_LEN},
 };
@@ -46,7 +46,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) enum LiveBlock {
     /// This is it.
-    Here(Block),
+    Here(Bytes),
     /// The source has ended before it.
     Behind,
     /// It is not read yet.
@@ -133,7 +133,11 @@ impl Live {
     }
 
     /// A block, as soon as it was read, and the length if that is known. The receiver has the blocks before `safe`.
-    pub(crate) async fn block(&self, block: u64, safe: u64) -> Result<(LiveBlock, Option<u64>), TransferError> {
+    pub(crate) async fn block(
+        &self,
+        block: u64,
+        safe: u64,
+    ) -> Result<(LiveBlock, Option<u64>), TransferError> {
         let deadline = tokio::time::Instant::now() + HELD;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -162,10 +166,12 @@ impl Live {
             None => None,
         };
         if let Some(payload) = state.blocks.get(&block) {
-            return Ok((LiveBlock::Here(Block { payload: payload.clone() }), length));
+            return Ok((LiveBlock::Here(payload.clone()), length));
         }
         match length {
-            Some(length) if block >= block_count(length, self.block_size) => Ok((LiveBlock::Behind, Some(length))),
+            Some(length) if block >= block_count(length, self.block_size) => {
+                Ok((LiveBlock::Behind, Some(length)))
+            }
             _ if block < state.safe => {
                 let text = "the receiver asks for what it had, and it cannot be read again";
                 Err(TransferError::here(Reason::SourceChanged, text))
@@ -215,7 +221,7 @@ mod tests {
         let content: &'static [u8] = &[9; (64 << 10) + 1];
         live.clone().read(content).await;
         let (last, length) = live.block(1, 0).await.unwrap();
-        assert!(matches!(last, LiveBlock::Here(block) if block.payload.len() == VALUE_LEN + 1));
+        assert!(matches!(last, LiveBlock::Here(block) if block.len() == VALUE_LEN + 1));
         assert_eq!(length, Some(content.len() as u64));
         assert!(matches!(live.block(2, 0).await.unwrap(), (LiveBlock::Behind, Some(_))));
         assert_eq!(live.receipt().unwrap().digest, *blake3::hash(content).as_bytes());

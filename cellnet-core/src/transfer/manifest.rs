@@ -111,7 +111,8 @@ impl Manifest {
 
 /// Whether an open file is what the manifest says. Blocks.
 pub(crate) fn check(file: &File, entry: &Entry) -> Result<(), TransferError> {
-    let stat = Stat::of_file(file).map_err(|error| TransferError::io(format_args!("'{}'", entry.path), &error))?;
+    let stat =
+        Stat::of_file(file).map_err(|error| TransferError::io(format_args!("'{}'", entry.path), &error))?;
     if stat.kind != FileType::RegularFile || fingerprint(&stat) != entry.fingerprint {
         let text = format!("'{}' has changed since the transfer began", entry.path);
         return Err(TransferError::here(Reason::SourceChanged, text));
@@ -131,14 +132,19 @@ pub(crate) fn is_partial(name: &str) -> bool {
 impl Root {
     fn open(&self, entry: &Entry) -> Result<File, TransferError> {
         let gone = |error| {
-            TransferError::here(Reason::SourceChanged, format!("'{}' cannot be opened any more: {error}", entry.path))
+            TransferError::here(
+                Reason::SourceChanged,
+                format!("'{}' cannot be opened any more: {error}", entry.path),
+            )
         };
         let path = RelPath::parse(&entry.path)?;
         let below = path.split_first().map(|(_, below)| below).unwrap_or_default();
         match below.split_last() {
             Some((parent, name)) => {
                 let tree = self.tree().map_err(gone)?;
-                let dir = tree.descend(&parent, Missing::Fail).map_err(|error| gone(std::io::Error::other(error)))?;
+                let dir = tree
+                    .descend(&parent, Missing::Fail)
+                    .map_err(|error| gone(std::io::Error::other(error)))?;
                 dir.open_file(name).map_err(gone)
             }
             None => self.file().map_err(gone),
@@ -200,7 +206,8 @@ impl Builder {
             if stat.kind == FileType::Directory {
                 // Parsed again, because the whole must not be too deep either.
                 let path = RelPath::parse(path.as_str())?;
-                let dir = dir.child(&name).map_err(|error| TransferError::io(format_args!("'{path}'"), &error))?;
+                let dir =
+                    dir.child(&name).map_err(|error| TransferError::io(format_args!("'{path}'"), &error))?;
                 self.below(&dir, &path, root)?;
             }
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Reason, Receipt, Token, TransferError,
-    blocks::{Block, Blocks, block_count, block_len, read_block},
+    blocks::{Blocks, block_count, block_len, read_block},
     digest::{BlockTree, ManifestDigest, hole_digest},
     live::Live,
     manifest::{Manifest, check},
@@ -144,10 +144,16 @@ impl Offered {
         match &self.content {
             Content::Files(manifest) => {
                 let first = usize::try_from(from).unwrap_or(usize::MAX);
-                manifest.entries().skip(first).take(PAGE_ENTRIES).take_while({
-                    let mut page = page;
-                    move |entry| page(entry)
-                }).cloned().collect()
+                manifest
+                    .entries()
+                    .skip(first)
+                    .take(PAGE_ENTRIES)
+                    .take_while({
+                        let mut page = page;
+                        move |entry| page(entry)
+                    })
+                    .cloned()
+                    .collect()
             }
             Content::Live(live) if from == 0 => vec![live.entry.clone()],
             Content::Live(_) => Vec::new(),
@@ -159,7 +165,7 @@ impl Offered {
         self: &Arc<Self>,
         blocks: &Arc<Blocks>,
         ask: BlockAsk,
-    ) -> Option<Result<Block, TransferError>> {
+    ) -> Option<Result<Bytes, TransferError>> {
         let Content::Files(manifest) = &self.content else { return None };
         let unknown = || Some(Err(TransferError::here(Reason::Protocol, "no such block in the offer")));
         let Some(entry) = manifest.entry(ask.file).filter(|entry| !entry.dir) else { return unknown() };
@@ -172,7 +178,7 @@ impl Offered {
             .get(ask, len, keep, |mut buffer, memory| async move {
                 let read = move || {
                     this.read(ask, len, &mut buffer)?;
-                    Ok(Block { payload: shelf.lend(buffer, memory) })
+                    Ok(shelf.lend(buffer, memory))
                 };
                 tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(broken()))
             })
@@ -259,7 +265,13 @@ impl Offered {
             check(&file, entry)?;
             digest.add(entry, Some((entry.size.unwrap_or(0), of_file)));
         }
-        Ok(Receipt { files: digest.files, bytes: digest.bytes, received: 0, resumed: 0, digest: digest.finish() })
+        Ok(Receipt {
+            files: digest.files,
+            bytes: digest.bytes,
+            received: 0,
+            resumed: 0,
+            digest: digest.finish(),
+        })
     }
 
     fn read_all(&self, file: &File, entry: &Entry) -> Result<Hash, TransferError> {
@@ -309,7 +321,10 @@ impl Offers {
     pub(crate) fn find(&self, token: &Token, who: &Fqcn) -> Result<Arc<Offered>, TransferError> {
         let offered = self.offers().get(token).cloned();
         offered.filter(|offered| offered.admits(who)).ok_or_else(|| {
-            TransferError::here(Reason::Stranger, format!("'{who}' was offered nothing under this token, or not any more"))
+            TransferError::here(
+                Reason::Stranger,
+                format!("'{who}' was offered nothing under this token, or not any more"),
+            )
         })
     }
 

@@ -140,7 +140,8 @@ impl Receiving {
                         return Ok(Some(good));
                     };
                     let offset = *block * u64::from(self.block_size);
-                    read_plain(&self.data, &self.entry, offset, len, &mut buffer).map_err(io::Error::other)?;
+                    read_plain(&self.data, &self.entry, offset, len, &mut buffer)
+                        .map_err(io::Error::other)?;
                     hasher.update(&buffer);
                     self.have.insert(*block);
                     (*block, looked, good) = (*block + 1, looked + len as u64, good + len as u64);
@@ -191,7 +192,9 @@ impl Receiving {
     }
 
     fn take(&mut self, block: u64, value: Hash, digest: impl FnOnce() -> Hash) {
-        if self.size.is_some_and(|size| block_count(size, self.block_size) == 1) || (self.size.is_none() && block == 0) {
+        if self.size.is_some_and(|size| block_count(size, self.block_size) == 1)
+            || (self.size.is_none() && block == 0)
+        {
             self.digest = Some(digest());
         }
         self.tree.insert(block, value);

@@ -58,12 +58,8 @@ impl Sink {
         let mut staging = Flow::new(self, staging.await?).run().await?;
         self.pull.did(staging.safe, staging.resumed, Phase::Settling);
         let receipt = staging.receipt()?;
-        let mut done = Done {
-            token: self.offer.token,
-            placed: false,
-            receipt: Some(receipt.clone()),
-            failure: None,
-        };
+        let mut done =
+            Done { token: self.offer.token, placed: false, receipt: Some(receipt.clone()), failure: None };
         if let Err(error) = self.patiently(self.asker.done(&done)).await {
             if error.reason() == Reason::Corrupt {
                 blocking(move || {
@@ -92,13 +88,18 @@ impl Sink {
                 })
                 .await?;
             }
-            Err(error) => tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived"),
+            Err(error) => {
+                tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived")
+            }
         }
         Ok(receipt)
     }
 
     /// Waits as long as there is progress, and until the transfer is stopped.
-    async fn patiently<T>(&self, wait: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
+    async fn patiently<T>(
+        &self,
+        wait: impl Future<Output = Result<T, TransferError>>,
+    ) -> Result<T, TransferError> {
         tokio::select! {
             biased;
             () = self.pull.stopped.cancelled() => Err(self.pull.why()),
@@ -229,7 +230,9 @@ impl<'a> Flow<'a> {
         if !busy && self.flying.is_empty() && self.listing.is_none() {
             return match self.disk {
                 Disk::Idle(ref staging) if staging.complete() == sink.offer.entries => Ok(()),
-                _ => Err(TransferError::here(Reason::SizeMismatch, "the manifest ends before the offer does")),
+                _ => {
+                    Err(TransferError::here(Reason::SizeMismatch, "the manifest ends before the offer does"))
+                }
             };
         }
         tokio::select! {
@@ -289,7 +292,10 @@ impl<'a> Flow<'a> {
 
     /// Gets the next page of the manifest before it is needed.
     fn list(&mut self) {
-        if self.listing.is_none() && self.listed.len() < LISTED_AHEAD && self.next_listed < self.sink.offer.entries {
+        if self.listing.is_none()
+            && self.listed.len() < LISTED_AHEAD
+            && self.next_listed < self.sink.offer.entries
+        {
             let (asker, from) = (self.sink.asker.clone(), self.next_listed);
             self.listing = Some(Box::pin(async move { asker.list(from).await }));
         }
@@ -319,12 +325,10 @@ impl<'a> Flow<'a> {
             live: self.live.keys().copied().collect(),
             ..Job::default()
         };
+        job.checking = checking.take();
         if begin {
-            job.checking = checking.take();
             let room = self.listed.len().min(FILES_AHEAD);
             job.entries = self.listed.drain(..room).collect();
-        } else {
-            job.checking = None;
         }
         self.disk = Disk::Busy(tokio::task::spawn_blocking(move || {
             let did = job.run(&mut staging);
@@ -364,7 +368,9 @@ impl<'a> Flow<'a> {
     }
 
     fn arrive(&mut self, file: u32, block: u64, reply: &Message) {
-        if let Some(length) = self.live.get(&file).and_then(|_| reply.headers.get(LENGTH)).and_then(Value::as_u64) {
+        if let Some(length) =
+            self.live.get(&file).and_then(|_| reply.headers.get(LENGTH)).and_then(Value::as_u64)
+        {
             self.learn_length(file, length);
             if block >= block_count(length, self.sink.offer.block) {
                 self.outstanding -= 1;
@@ -416,7 +422,12 @@ impl Job {
             staging.begin(at, entry)?;
             did.checking = (!dir).then_some(at);
         }
-        did.safe = self.live.iter().filter(|at| staging.is_open(**at)).map(|at| (*at, staging.first_gap(*at))).collect();
+        did.safe = self
+            .live
+            .iter()
+            .filter(|at| staging.is_open(**at))
+            .map(|at| (*at, staging.first_gap(*at)))
+            .collect();
         Ok(did)
     }
 }
@@ -426,7 +437,9 @@ async fn job_of(disk: &mut Disk) -> Result<(Box<Staging>, Result<Did, TransferEr
     job.await.map_err(|_| TransferError::here(Reason::Io, "writing was broken off"))
 }
 
-async fn page_of(listing: &mut Option<BoxFuture<'_, Result<Page, TransferError>>>) -> Result<Page, TransferError> {
+async fn page_of(
+    listing: &mut Option<BoxFuture<'_, Result<Page, TransferError>>>,
+) -> Result<Page, TransferError> {
     match listing {
         Some(listing) => listing.await,
         None => std::future::pending().await,

@@ -77,7 +77,12 @@ pub(crate) struct Wanted {
 
 impl Staging {
     /// Opens the directory that takes the roots, which is made if it is absent.
-    pub(crate) fn open(root: &Arc<Dir>, path: &RelPath, offer: Offer, flush_every: u64) -> Result<Self, TransferError> {
+    pub(crate) fn open(
+        root: &Arc<Dir>,
+        path: &RelPath,
+        offer: Offer,
+        flush_every: u64,
+    ) -> Result<Self, TransferError> {
         Ok(Self {
             base: root.descend(path, Missing::Make)?,
             offer,
@@ -108,9 +113,10 @@ impl Staging {
             return self.begin_root(at, root, entry);
         }
         let known = self.roots.last().filter(|known| known.name == root);
-        let (tree, placed) = known.and_then(|known| Some((known.tree.as_ref()?, known.placed))).ok_or_else(|| {
-            TransferError::here(Reason::Protocol, format!("'{path}' is in no directory of the transfer"))
-        })?;
+        let (tree, placed) =
+            known.and_then(|known| Some((known.tree.as_ref()?, known.placed))).ok_or_else(|| {
+                TransferError::here(Reason::Protocol, format!("'{path}' is in no directory of the transfer"))
+            })?;
         let (parent, name) = below.split_last().ok_or_else(nameless)?;
         let dir = tree.descend(&parent, Missing::Fail)?;
         if entry.dir {
@@ -137,8 +143,8 @@ impl Staging {
             true => About { fingerprint: self.offer.fingerprint, size: 0, block_size: 0 },
             false => about(&entry, self.offer.block),
         };
-        let (journal_file, known) = Journal::open(&self.base, &journal, about)
-            .map_err(|error| explain_journal(&entry, error))?;
+        let (journal_file, known) =
+            Journal::open(&self.base, &journal, about).map_err(|error| explain_journal(&entry, error))?;
         let partial_there = self.base.stat(&partial).map_err(explain)?.is_some();
         let kind = if entry.dir { FileType::Directory } else { FileType::RegularFile };
         let placed = known
@@ -155,14 +161,8 @@ impl Staging {
             }
         }
         let here = if placed { name } else { &partial };
-        let mut root = Root {
-            name: name.into(),
-            entry: entry.clone(),
-            journal: None,
-            tree: None,
-            placed,
-            digest: None,
-        };
+        let mut root =
+            Root { name: name.into(), entry: entry.clone(), journal: None, tree: None, placed, digest: None };
         if entry.dir {
             if !known {
                 self.base.remove_all(&partial).map_err(explain)?;
@@ -278,7 +278,10 @@ impl Staging {
     pub(crate) fn receipt(&self) -> Result<Receipt, TransferError> {
         let digest = &self.digest.digest;
         let bytes = self.offer.bytes.unwrap_or(digest.bytes);
-        if self.digest.next != self.offer.entries || u64::from(self.offer.files) != digest.files || bytes != digest.bytes {
+        if self.digest.next != self.offer.entries
+            || u64::from(self.offer.files) != digest.files
+            || bytes != digest.bytes
+        {
             let text = format!(
                 "{} files with {} bytes, but {} with {bytes} were offered",
                 digest.files, digest.bytes, self.offer.files
@@ -320,7 +323,9 @@ impl Staging {
                 dress_below(&into, &root.name, &self.dirs)?;
                 into.dress(&root.entry).map_err(explain)?;
             } else {
-                self.base.rename(&partial, (&self.base, &root.name), self.offer.overwrite).map_err(explain)?;
+                self.base
+                    .rename(&partial, (&self.base, &root.name), self.offer.overwrite)
+                    .map_err(explain)?;
             }
             root.placed = true;
         }
@@ -357,7 +362,13 @@ impl Drop for Staging {
 }
 
 /// A file in a directory that is coming, or came.
-fn begin_below(dir: Dir, name: &str, entry: Entry, placed: bool, offer: &Offer) -> Result<Receiving, TransferError> {
+fn begin_below(
+    dir: Dir,
+    name: &str,
+    entry: Entry,
+    placed: bool,
+    offer: &Offer,
+) -> Result<Receiving, TransferError> {
     let explain = |error: io::Error| TransferError::io(format_args!("'{}'", entry.path), &error);
     let there = dir.stat(name).map_err(explain)?.filter(|stat| stat.kind == FileType::RegularFile);
     // The time is set last, so this one is complete.
@@ -384,9 +395,8 @@ fn begin_below(dir: Dir, name: &str, entry: Entry, placed: bool, offer: &Offer) 
 fn name_below(receiving: &mut Receiving) -> Result<(), TransferError> {
     let Some(name) = receiving.name.strip_suffix(PARTIAL).map(str::to_owned) else { return Ok(()) };
     let (dir, partial) = (&receiving.dir, &receiving.name);
-    let named = dir
-        .rename(partial, (dir, &name), true)
-        .and_then(|()| dir.remove_file(&format!("{name}{JOURNAL}")));
+    let named =
+        dir.rename(partial, (dir, &name), true).and_then(|()| dir.remove_file(&format!("{name}{JOURNAL}")));
     named.map_err(|error| receiving.explain(&error))
 }
 
