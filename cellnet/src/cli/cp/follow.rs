@@ -23,7 +23,8 @@ pub(crate) struct Following {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) reach: Reach,
-    pub(crate) outcome: Result<Receipt, Lost>,
+    /// The digest.
+    pub(crate) outcome: Result<String, Lost>,
 }
 
 /// Why there is no receipt.
@@ -63,12 +64,11 @@ async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, timeout: Durati
     let mut reach = Reach::default();
     let outcome = watch(running, &mut shown, &peer, timeout, &mut reach).await;
     if let Ok(receipt) = &outcome {
-        reach.bytes = receipt.bytes;
-        reach.files = receipt.files;
+        (reach.bytes, reach.files) = (receipt.bytes, receipt.files);
         (reach.resumed, reach.moved) = (receipt.resumed, receipt.received);
     }
     let told = shown.end(reach, outcome.as_ref().err().map(ToString::to_string).as_deref());
-    let outcome = outcome.and_then(|receipt| told.map(|()| receipt).map_err(Lost::Output));
+    let outcome = outcome.and_then(|receipt| told.map(|()| receipt.digest_hex()).map_err(Lost::Output));
     Ended { reach, outcome }
 }
 
