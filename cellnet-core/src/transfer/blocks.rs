@@ -18,13 +18,27 @@ use super::{
     digest::{block_value, hole_value, is_hole},
     wire::{BlockAsk, Entry, VALUE_LEN},
 };
-use crate::stats::{Budget, Reservation};
+use crate::stats::{Budget, Counter, Reservation};
 
 /// The blocks in memory.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     recent: Mutex<LruCache<BlockAsk, Shared>>,
     memory: Arc<Budget>,
+    read: Counter,
+    served: Counter,
+}
+
+/// What the source's side of a cell's transfers did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferStats {
+    /// Blocks that were read from files.
+    pub blocks_read: u64,
+    /// Blocks that were given to receivers.
+    pub blocks_served: u64,
+    /// Bytes of memory that blocks take now.
+    pub memory: usize,
 }
 
 type Shared = Arc<OnceCell<Result<Bytes, TransferError>>>;
@@ -35,6 +49,8 @@ impl Blocks {
         Self {
             recent: Mutex::new(LruCache::new(NonZeroUsize::new(kept).expect("at least 1"))),
             memory: Budget::new(config.cache.saturating_add(config.in_flight.max(4 << 20))),
+            read: Counter::default(),
+            served: Counter::default(),
         }
     }
 
@@ -49,6 +65,7 @@ impl Blocks {
     where
         F: Future<Output = Result<Bytes, TransferError>>,
     {
+        self.served.add(1);
         if !keep {
             let memory = self.reserve(len).await?;
             return Some(read(self.memory.spares().take(VALUE_LEN + len), memory).await);
@@ -69,6 +86,7 @@ impl Blocks {
 
     /// Shares a block that was read into a buffer.
     pub(crate) fn lend(&self, buffer: Vec<u8>, memory: Reservation) -> Bytes {
+        self.read.add(1);
         self.memory.spares().lend(buffer, Some(memory))
     }
 
@@ -96,10 +114,9 @@ impl Blocks {
         }
     }
 
-    /// Bytes of memory that blocks take.
-    #[cfg(test)]
-    pub(crate) fn used(&self) -> usize {
-        self.memory.used()
+    pub(crate) fn stats(&self) -> TransferStats {
+        let (blocks_read, blocks_served) = (self.read.get(), self.served.get());
+        TransferStats { blocks_read, blocks_served, memory: self.memory.used() }
     }
 
     fn recent(&self) -> MutexGuard<'_, LruCache<BlockAsk, Shared>> {

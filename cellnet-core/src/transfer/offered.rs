@@ -95,9 +95,14 @@ impl Offered {
         self.state().used
     }
 
-    /// Whether anybody has not heard how it ended.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.state().receivers.values().any(|receiver| receiver.outcome.borrow().is_none())
+    /// Whether somebody of this cell waits for the end, and removes it then.
+    fn is_watched(&self) -> bool {
+        self.state().receivers.values().any(|receiver| receiver.outcome.receiver_count() > 0)
+    }
+
+    /// Whether all have said how it ended.
+    fn is_over(&self) -> bool {
+        self.state().receivers.values().all(|receiver| receiver.outcome.borrow().is_some())
     }
 
     pub(crate) fn receivers(&self) -> Vec<Fqcn> {
@@ -340,11 +345,14 @@ impl Offers {
         offers.iter().filter(|offered| offered.receivers().contains(who)).count()
     }
 
-    /// The tokens of those that nobody has used since then, and that nobody waits for here.
-    pub(crate) fn idle(&self, since: Instant) -> Vec<Token> {
+    /// The tokens of those that are over, or that nobody has used since then, and nobody waits for here.
+    pub(crate) fn idle(&self, since: Option<Instant>) -> Vec<Token> {
         let offers: Vec<_> = self.offers().values().cloned().collect();
-        let idle = offers.iter().filter(|offered| offered.idle_since() < since || !offered.is_wanted());
-        idle.map(|offered| offered.token).collect()
+        let idle = |offered: &&Arc<Offered>| {
+            let unused = since.is_some_and(|since| offered.idle_since() < since);
+            !offered.is_watched() && (unused || offered.is_over())
+        };
+        offers.iter().filter(idle).map(|offered| offered.token).collect()
     }
 
     pub(crate) fn clear(&self) {
