@@ -201,6 +201,50 @@ fn in_hole(file: &File, offset: u64, len: usize) -> bool {
 mod tests {
     use super::*;
 
+    fn ask(block: u64) -> BlockAsk {
+        BlockAsk { token: super::super::Token([1; 16]), file: 0, block }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_bounded_and_what_is_kept_makes_room() {
+        let config = TransferConfig { cache: 1 << 20, in_flight: 4 << 20, ..TransferConfig::default() };
+        let blocks = Blocks::new(&config);
+        let len = 1 << 20;
+        let shelf = &blocks;
+        let read = |mut buffer: Vec<u8>, memory: Reservation| async move {
+            buffer.resize(VALUE_LEN + len, 7);
+            Ok(shelf.lend(buffer, memory))
+        };
+        let mut held = Vec::new();
+        while let Some(block) = blocks.get(ask(held.len() as u64), len, false, read).await {
+            held.push(block.unwrap());
+        }
+        assert_eq!(held.len(), 4);
+        assert!(blocks.stats().memory <= 5 << 20);
+        held.clear();
+        assert_eq!(blocks.stats().memory, 0);
+        for at in 0..20 {
+            blocks.get(ask(at), len, true, read).await.unwrap().unwrap();
+        }
+        assert!(blocks.stats().memory <= 5 << 20);
+        blocks.forget(ask(0).token);
+        assert_eq!(blocks.stats().memory, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_at_the_same_time_share_one_reading() {
+        let blocks = Blocks::new(&TransferConfig::default());
+        let shelf = &blocks;
+        let read = |mut buffer: Vec<u8>, memory: Reservation| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            buffer.resize(VALUE_LEN + 100, 7);
+            Ok(shelf.lend(buffer, memory))
+        };
+        let (a, b) = tokio::join!(blocks.get(ask(3), 100, true, read), blocks.get(ask(3), 100, true, read));
+        assert_eq!(a.unwrap().unwrap().as_ptr(), b.unwrap().unwrap().as_ptr());
+        assert_eq!((blocks.stats().blocks_read, blocks.stats().blocks_served), (1, 2));
+    }
+
     #[test]
     fn blocks_of_a_file_cover_it() {
         assert_eq!(block_count(0, 4), 0);

@@ -146,8 +146,8 @@ impl Sending<'_> {
         let outcome = tokio::select! {
             biased;
             outcome = heard(self.heard.clone()) => outcome,
-            () = self.runner.cancelled.cancelled() => Err(self.cancel(Reason::Cancelled, "given up by the sender").await),
             () = stop.cancelled() => Err(self.cancel(Reason::ShuttingDown, "the sender stops").await),
+            () = self.runner.cancelled.cancelled() => Err(self.cancel(Reason::Cancelled, "given up by the sender").await),
             error = self.keep_offering() => match heard_already(&self.heard) {
                 Some(outcome) => outcome,
                 None => {

@@ -217,8 +217,10 @@ impl<'a> Flow<'a> {
                 && staging.complete() == self.sink.offer.entries
                 && self.outstanding == 0
             {
-                let Disk::Idle(staging) = std::mem::replace(&mut self.disk, Disk::Gone) else { continue };
-                return Ok(*staging);
+                match std::mem::replace(&mut self.disk, Disk::Gone) {
+                    Disk::Idle(staging) => return Ok(*staging),
+                    other => self.disk = other,
+                }
             }
         }
     }
@@ -317,7 +319,8 @@ impl<'a> Flow<'a> {
 
     fn start_job(&mut self, checking: &mut Option<u32>) {
         let begin = self.wanted.len() < FILES_AHEAD && (checking.is_some() || !self.listed.is_empty());
-        if !begin && self.arrived.is_empty() && self.lengths.is_empty() {
+        let nothing = !begin && self.arrived.is_empty() && self.lengths.is_empty();
+        if nothing || !matches!(self.disk, Disk::Idle(_)) {
             return;
         }
         if matches!(self.disk, Disk::Busy(_)) {

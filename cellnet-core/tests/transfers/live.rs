@@ -56,6 +56,7 @@ async fn a_reader_outlives_its_receiver() {
     until("it is written", || progress.borrow().bytes == 30 * BLOCK as u64).await;
     net.server.cancel();
     drop(receiver);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let server = net.sim.cell("server", &[]).await;
     let _receiver = Transfers::attach(&server, net.inbox_config()).await.unwrap();
     writer.write_all(second).await.unwrap();

@@ -220,6 +220,7 @@ async fn a_delivery_that_the_sender_does_not_know_of_is_confirmed_later() {
     net.server.cancel();
     drop(receiver);
     assert_eq!(net.received(), ["model", "model.cellnet-journal"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let server = net.sim.cell("server", &[]).await;
     let _receiver = Transfers::attach(&server, net.inbox_config()).await.unwrap();
     let sender = net.sender("second").await;
