@@ -85,7 +85,11 @@ impl Job {
         match (first, last) {
             (_, Place::Remote { targets, path }) => {
                 let (targets, path) = (targets.clone(), path.clone());
-                Ok(Self::Push(Push { from: sent(first, &path)?, targets, path }))
+                let from = sent(first, &path)?;
+                if from == From::Stdin && targets.len() > 1 {
+                    return Err(Failure::usage("standard input can be read once and goes to one cell"));
+                }
+                Ok(Self::Push(Push { from, targets, path }))
             }
             ([Place::Remote { targets, path }], _) => {
                 let [target] = &targets[..] else {
@@ -192,6 +196,7 @@ mod tests {
             ("a b site-1:c", "'c/'"),
             ("- site-1:", "name"),
             ("- a site-1:c/", "alone"),
+            ("- site-1,site-2:c", "one cell"),
             ("site-1:a site-2:b", "'site-1'"),
             ("site-1,site-2:a b", "one cell"),
             ("a site-1,site-1:b", "'site-1' is named twice"),
