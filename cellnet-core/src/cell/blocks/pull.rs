@@ -1,0 +1,234 @@
+//! One transfer that passes here: who pulls it, what is kept of it, and what is on its way.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use super::place::Place;
+use crate::{stats::Reservation, wire::Headers};
+
+/// A reply as everybody may get it: without what depends on who asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+}
+
+/// Who asks, and by which link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// The cell that made the request.
+    pub(crate) origin: ByteString,
+    /// The neighbour that it came from.
+    pub(crate) peer: ByteString,
+    /// The number of the link.
+    pub(crate) link: u64,
+}
+
+/// A request that stays here for a while.
+#[derive(Debug)]
+pub(super) struct Waiter<R> {
+    pub(super) asker: Asker,
+    pub(super) id: ByteString,
+    pub(super) request: R,
+    pub(super) since: Instant,
+    pub(super) _memory: Reservation,
+}
+
+/// A block that somebody asked for and that is not here.
+#[derive(Debug)]
+pub(super) struct Flight<R> {
+    pub(super) stage: Stage<R>,
+    /// Those who asked for the same.
+    pub(super) waiters: VecDeque<Waiter<R>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage<R> {
+    /// The request waits until others have caught up.
+    Held(Waiter<R>),
+    /// The request is on its way.
+    Sent(Sent),
+}
+
+/// A request that went on its way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// By which its reply will be known: who gets it, and its id.
+    pub(super) key: (ByteString, ByteString),
+    pub(super) asker: Asker,
+    /// Where to; `None` for the moment in which the next hop is looked up.
+    pub(super) hop: Option<Hop>,
+    pub(super) at: Instant,
+}
+
+/// The neighbour that a request was sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) peer: ByteString,
+    pub(crate) link: u64,
+}
+
+/// A block that is kept.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) reply: Arc<Reply>,
+    /// Who got it, as numbers that stand for a cell and its link; the last [`MOST_REMEMBERED`].
+    pub(super) got: VecDeque<u64>,
+    pub(super) used: Instant,
+    pub(super) memory: Reservation,
+}
+
+/// A neighbour through which the transfer is pulled.
+#[derive(Debug)]
+struct Child {
+    peer: ByteString,
+    /// The furthest place that was asked for.
+    front: Place,
+    seen: Instant,
+    /// Others wait for it no longer.
+    left_behind: bool,
+}
+
+/// How much a block is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// All children that are known to pull have asked for it.
+    Nobody,
+    /// Somebody who is far behind will ask for it.
+    Far,
+    /// Somebody close behind will ask for it.
+    Soon,
+}
+
+#[derive(Debug)]
+pub(super) struct Pull<R> {
+    children: Vec<Child>,
+    pub(super) blocks: BTreeMap<Place, Block>,
+    pub(super) flights: BTreeMap<Place, Flight<R>>,
+    /// What the largest block so far takes in memory.
+    pub(super) typical: usize,
+    /// When a block last came.
+    pub(super) came: Instant,
+    /// When a block last came or was given to somebody.
+    pub(super) moved: Instant,
+    /// Bytes that may still be kept although nobody is known to need them.
+    pub(super) allowance: usize,
+}
+
+/// Children that are waited for; more are served all the same.
+const MOST_CHILDREN: usize = 128;
+
+/// Cells that are remembered to have got a block.
+pub(super) const MOST_REMEMBERED: usize = 128;
+
+/// Until the first block came: the default size of blocks, and headers.
+const FIRST_GUESS: usize = 260 * 1024;
+
+/// Who asked for nothing for so long, while others did, is not waited for.
+const ACTIVE: Duration = Duration::from_secs(2);
+
+/// A request that went on its way is given up when nothing came of its transfer for so long…
+const QUIET: Duration = Duration::from_secs(10);
+/// …or after this.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+impl<R> Pull<R> {
+    pub(super) fn new(allowance: usize, now: Instant) -> Self {
+        Self {
+            children: Vec::new(),
+            blocks: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            typical: FIRST_GUESS,
+            came: now,
+            moved: now,
+            allowance,
+        }
+    }
+
+    /// Notes that a child asks. `reach`: how many blocks the cache can bridge.
+    pub(super) fn meet(&mut self, peer: &ByteString, place: Place, reach: u64, now: Instant) {
+        let lead = self.lead(now);
+        let child = match self.children.iter_mut().position(|child| child.peer == *peer) {
+            Some(at) => &mut self.children[at],
+            None => {
+                if self.children.len() >= MOST_CHILDREN {
+                    let moved = self.moved;
+                    self.children.retain(|child| child.is_active(moved, now));
+                    if self.children.len() >= MOST_CHILDREN {
+                        return;
+                    }
+                }
+                let (peer, front) = (peer.clone(), place);
+                self.children.push(Child { peer, front, seen: now, left_behind: false });
+                self.children.last_mut().expect("it was just pushed")
+            }
+        };
+        child.seen = now;
+        child.front = child.front.max(place);
+        if lead.is_none_or(|lead| child.front.ahead(lead) <= reach / 2) {
+            child.left_behind = false;
+        }
+    }
+
+    /// Who will ask for a block.
+    pub(super) fn need(&self, place: Place, reach: u64, now: Instant) -> Need {
+        let behind = self.children.iter().filter(|child| child.front < place && child.is_active(self.moved, now));
+        let need = behind.map(|child| match child.left_behind || child.front.ahead(place) > reach {
+            true => Need::Far,
+            false => Need::Soon,
+        });
+        need.max().unwrap_or(Need::Nobody)
+    }
+
+    /// How many blocks fit between the first and the last child, if so many bytes may be kept.
+    pub(super) fn reach(&self, share: usize) -> u64 {
+        (share / self.typical).max(1) as u64
+    }
+
+    /// Stops waiting for those who are far behind.
+    pub(super) fn leave_behind(&mut self, share: usize, now: Instant) {
+        let reach = self.reach(share);
+        let Some(lead) = self.lead(now) else { return };
+        for child in &mut self.children {
+            child.left_behind |= child.front.ahead(lead) > reach / 2;
+        }
+    }
+
+    /// Whether several children pull.
+    pub(super) fn is_shared(&self, now: Instant) -> bool {
+        self.children.iter().filter(|child| child.is_active(self.moved, now)).count() > 1
+    }
+
+    /// Bytes kept.
+    pub(super) fn kept(&self) -> usize {
+        self.blocks.values().map(|block| block.memory.bytes()).sum()
+    }
+
+    /// Blocks that are on their way.
+    pub(super) fn coming(&self) -> usize {
+        self.flights.values().filter(|flight| matches!(flight.stage, Stage::Sent(_))).count()
+    }
+
+    /// When a request that was sent is given up.
+    pub(super) fn stale_at(&self, sent: &Sent) -> Instant {
+        (sent.at + LONGEST_WAIT).min(sent.at.max(self.came) + QUIET)
+    }
+
+    fn lead(&self, now: Instant) -> Option<Place> {
+        self.children.iter().filter(|child| child.is_active(self.moved, now)).map(|child| child.front).max()
+    }
+}
+
+impl Child {
+    /// While nothing moves at all, nobody can be blamed for not asking.
+    fn is_active(&self, moved: Instant, now: Instant) -> bool {
+        self.seen + ACTIVE >= moved.min(now)
+    }
+}
