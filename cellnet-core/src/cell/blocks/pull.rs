@@ -110,6 +110,10 @@ pub(super) enum Need {
 #[derive(Debug)]
 pub(super) struct Pull<R> {
     children: Vec<Child>,
+    /// The first place that anybody asked for.
+    first: Place,
+    /// Since the second child came, and since the last new one came.
+    gathering: Option<(Instant, Instant)>,
     pub(super) blocks: BTreeMap<Place, Block>,
     pub(super) flights: BTreeMap<Place, Flight<R>>,
     /// What the largest block so far takes in memory.
@@ -134,6 +138,11 @@ const FIRST_GUESS: usize = 260 * 1024;
 /// Who asked for nothing for so long, while others did, is not waited for.
 const ACTIVE: Duration = Duration::from_secs(2);
 
+/// For so long after a new child came the next one may follow…
+const GATHERING: Duration = Duration::from_secs(1);
+/// …and for so long in all.
+const LONGEST_GATHERING: Duration = Duration::from_secs(3);
+
 /// A request that went on its way is given up when nothing came of its transfer for so long…
 const QUIET: Duration = Duration::from_secs(10);
 /// …or after this.
@@ -143,6 +152,8 @@ impl<R> Pull<R> {
     pub(super) fn new(allowance: usize, now: Instant) -> Self {
         Self {
             children: Vec::new(),
+            first: Place { file: u32::MAX, block: u64::MAX },
+            gathering: None,
             blocks: BTreeMap::new(),
             flights: BTreeMap::new(),
             typical: FIRST_GUESS,
@@ -155,6 +166,7 @@ impl<R> Pull<R> {
     /// Notes that a child asks. `reach`: how many blocks the cache can bridge.
     pub(super) fn meet(&mut self, peer: &ByteString, place: Place, reach: u64, now: Instant) {
         let lead = self.lead(now);
+        self.first = self.first.min(place);
         let child = match self.children.iter_mut().position(|child| child.peer == *peer) {
             Some(at) => &mut self.children[at],
             None => {
@@ -164,6 +176,9 @@ impl<R> Pull<R> {
                     if self.children.len() >= MOST_CHILDREN {
                         return;
                     }
+                }
+                if !self.children.is_empty() {
+                    self.gathering = Some((self.gathering.map_or(now, |(began, _)| began), now));
                 }
                 let (peer, front) = (peer.clone(), place);
                 self.children.push(Child { peer, front, seen: now, left_behind: false });
@@ -184,7 +199,17 @@ impl<R> Pull<R> {
             true => Need::Far,
             false => Need::Soon,
         });
-        need.max().unwrap_or(Need::Nobody)
+        let to_come = match self.is_gathering(now) {
+            true if self.first.ahead(place) > reach => Need::Far,
+            true => Need::Soon,
+            false => Need::Nobody,
+        };
+        need.max().unwrap_or(Need::Nobody).max(to_come)
+    }
+
+    /// Whether more children are likely to come: those of one broadcast begin together, but not at once.
+    fn is_gathering(&self, now: Instant) -> bool {
+        self.gathering.is_some_and(|(began, last)| now < (began + LONGEST_GATHERING).min(last + GATHERING))
     }
 
     /// How many blocks fit between the first and the last child, if so many bytes may be kept.

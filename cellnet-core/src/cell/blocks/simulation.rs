@@ -254,6 +254,8 @@ fn show() {
         ("4 fast 16 very slow", (0..20).map(|i| Child::new(if i < 4 { 50.0 } else { 0.5 } * MIB)).collect()),
         ("one late by 2 s", (0..20).map(|i| Child::new(25.0 * MIB).start(if i == 3 { 2.0 } else { 0.0 })).collect()),
         ("speeds 1..20", (0..20).map(|i| Child::new((i + 1) as f64 * 5.0 * MIB)).collect()),
+        ("random starts in 1 s, jitter 50ms", (0..20).map(|i| Child::new(100.0 * MIB).jitter(0.05).start((i * 7 % 20) as f64 * 0.05)).collect()),
+        ("two", vec![Child::new(300.0 * MIB), Child::new(300.0 * MIB).start(0.01)]),
         ("alone", vec![Child::new(300.0 * MIB)]),
     ];
     for (name, children) in cases {
