@@ -2,22 +2,21 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    place::{BlockName, Place, Token},
-    pull::{
-        Asker, Block, Flight, Hop, LONGEST_WAIT, MOST_REMEMBERED, Need, Pull, Reply, Sent, Stage, Waiter,
-    },
+    place::Place,
+    pull::{Asker, Block, Flight, Hop, LONGEST_WAIT, Need, Pull, Reply, Sent, Stage, Waiter},
 };
-use crate::stats::{Budget, Counters};
+use crate::{
+    stats::{Budget, Counters},
+    transfer::{BlockAsk, Token},
+};
 
 /// Blocks, requests for them that wait, and those that are on their way. `R` is a request.
 #[derive(Debug)]
@@ -37,7 +36,9 @@ pub(crate) type PullId = (ByteString, Token);
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) target: ByteString,
-    pub(crate) name: BlockName,
+    pub(crate) block: BlockAsk,
+    /// Whether nothing that is kept will do: what came before was damaged.
+    pub(crate) fresh: bool,
     pub(crate) asker: Asker,
     /// The request's id.
     pub(crate) id: ByteString,
@@ -102,8 +103,8 @@ const MOST_WAITERS: usize = 256;
 /// A request that takes more than this does not wait here.
 const LARGEST_REQUEST: usize = 8 * 1024;
 
-/// What a request or a block takes besides itself: names, times, who got it.
-const OVERHEAD: usize = 2 * 1024;
+/// What a request or a block takes besides itself: names, times, places in tables.
+const OVERHEAD: usize = 1024;
 
 /// What nobody asked for in this time is dropped.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
@@ -116,13 +117,13 @@ impl<R> Cache<R> {
 
     /// Takes a request, and says which others go on their way because of it.
     pub(crate) fn ask(&mut self, asked: &Asked, request: R, now: Instant) -> (Verdict<R>, Vec<Release<R>>) {
-        let id = (asked.target.clone(), asked.name.token);
+        let id = (asked.target.clone(), asked.block.token);
         let verdict = self.judge(&id, asked, request, now);
         (verdict, self.release(&id, now))
     }
 
     fn judge(&mut self, id: &PullId, asked: &Asked, request: R, now: Instant) -> Verdict<R> {
-        let place = asked.name.place;
+        let place = Place::from(&asked.block);
         if !self.knows(id, now) {
             self.counters.block_misses.add(1);
             return Verdict::Forward(request);
@@ -131,20 +132,22 @@ impl<R> Cache<R> {
         let pull = self.pulls.get_mut(id).expect("it is known");
         let reach = pull.reach(share);
         pull.meet(&asked.asker.peer, place, reach, now);
-        if let Some(block) = pull.blocks.get_mut(&place) {
-            let who = number(&asked.asker);
-            if !block.got.contains(&who) {
-                block.give(who, now);
-                pull.moved = now;
-                self.counters.block_hits.add(1);
-                self.counters.block_bytes.add(block.reply.body.len() as u64);
-                return Verdict::Answer(request, block.reply.clone());
-            }
-            // Who asks again did not like what it got.
+        if asked.fresh {
             pull.blocks.remove(&place);
+        }
+        if let Some(block) = pull.blocks.get_mut(&place) {
+            (block.used, pull.moved) = (now, now);
+            self.counters.block_hits.add(1);
+            self.counters.block_bytes.add(block.reply.body.len() as u64);
+            return Verdict::Answer(request, block.reply.clone());
         }
         let Some(hop) = &asked.hop else { return Verdict::Forward(request) };
         match pull.flights.get_mut(&place) {
+            // What the others wait for may be damaged too, by a cache above.
+            Some(_) if asked.fresh => {
+                self.counters.block_misses.add(1);
+                Verdict::Forward(request)
+            }
             Some(flight) => match flight.join(asked, request, &self.memory, now) {
                 None => {
                     self.counters.block_coalesced.add(1);
@@ -164,14 +167,14 @@ impl<R> Cache<R> {
 
     /// Sends or holds a request for a block that nobody else has asked for.
     fn depart(&mut self, id: PullId, asked: &Asked, hop: Hop, request: R, now: Instant) -> Verdict<R> {
-        let place = asked.name.place;
+        let place = Place::from(&asked.block);
         let key = (asked.asker.origin.clone(), asked.id.clone());
         let flights: usize = self.pulls.values().map(|pull| pull.flights.len()).sum();
         if flights >= MOST_FLIGHTS || self.sent.contains_key(&key) {
             return Verdict::Forward(request);
         }
         let (mut request, mut held) = (Some(request), None);
-        if !self.hold.is_zero() && self.must_wait(&id, place, now) {
+        if !asked.fresh && !self.hold.is_zero() && self.must_wait(&id, place, now) {
             held = Waiter::new(asked, &mut request, &self.memory, now);
         }
         let pull = self.pulls.get_mut(&id).expect("it is known");
@@ -182,7 +185,7 @@ impl<R> Cache<R> {
             }
             None => {
                 self.sent.insert(key.clone(), (id, place));
-                Stage::Sent(Sent { key, asker: asked.asker.clone(), hop: Some(hop), at: now })
+                Stage::Sent(Sent { key, hop: Some(hop), at: now })
             }
         };
         pull.flights.insert(place, Flight { stage, waiters: VecDeque::new() });
@@ -204,19 +207,12 @@ impl<R> Cache<R> {
         let flight = pull.flights.remove(&place)?;
         (pull.came, pull.moved) = (now, now);
         pull.typical = pull.typical.max(cost(&reply));
-        let mut got = VecDeque::new();
         if let Stage::Sent(sent) = flight.stage {
             self.sent.remove(&sent.key);
-            got.push_back(number(&sent.asker));
         }
-        let waiters = flight.waiters.into_iter().map(|waiter| {
-            got.push_back(number(&waiter.asker));
-            waiter.request
-        });
-        let waiters: Vec<_> = waiters.collect();
-        got.truncate(MOST_REMEMBERED);
+        let waiters: Vec<_> = flight.waiters.into_iter().map(|waiter| waiter.request).collect();
         self.counters.block_bytes.add((waiters.len() * reply.body.len()) as u64);
-        let kept = self.keep(&id, place, reply, got, now).then(|| (id.clone(), place));
+        let kept = self.keep(&id, place, reply, now).then(|| (id.clone(), place));
         let released = self.release(&id, now);
         Some(Learnt { waiters, released, kept })
     }
@@ -232,11 +228,11 @@ impl<R> Cache<R> {
         self.next_in_line(id, *place, now)
     }
 
-    /// Replaces what is kept by a copy of its own.
-    pub(crate) fn settle(&mut self, (id, place): &(PullId, Place), reply: Arc<Reply>) {
+    /// Replaces what is kept by another copy of it.
+    pub(crate) fn settle(&mut self, (id, place): &(PullId, Place), shared: &Arc<Reply>, own: Arc<Reply>) {
         let block = self.pulls.get_mut(id).and_then(|pull| pull.blocks.get_mut(place));
-        if let Some(block) = block {
-            block.reply = reply;
+        if let Some(block) = block.filter(|block| Arc::ptr_eq(&block.reply, shared)) {
+            block.reply = own;
         }
     }
 
@@ -285,13 +281,13 @@ impl<R> Cache<R> {
             }
         };
         let Waiter { asker, id: request_id, request, .. } = next?;
-        let key = (asker.origin.clone(), request_id);
+        let key = (asker.origin, request_id);
         if self.sent.contains_key(&key) {
             // Nobody honest uses an id twice; its request goes, and the others ask again in their time.
             return Some(Release { request, block: None });
         }
         self.sent.insert(key.clone(), (id.clone(), place));
-        let stage = Stage::Sent(Sent { key, asker, hop: None, at: now });
+        let stage = Stage::Sent(Sent { key, hop: None, at: now });
         self.pulls.get_mut(id)?.flights.insert(place, Flight { stage, waiters });
         Some(Release { request, block: Some((id.clone(), place)) })
     }
@@ -357,7 +353,7 @@ impl<R> Cache<R> {
             };
             self.pulls.remove(&oldest);
         }
-        self.pulls.insert(id.clone(), Pull::new(self.ceiling(), now));
+        self.pulls.insert(id.clone(), Pull::new(self.ceiling(), !self.hold.is_zero(), now));
         true
     }
 
@@ -385,7 +381,7 @@ impl<R> Cache<R> {
     }
 
     /// Keeps a block if it is worth it. The body is shared until it is [settled](Self::settle).
-    fn keep(&mut self, id: &PullId, place: Place, reply: Arc<Reply>, got: VecDeque<u64>, now: Instant) -> bool {
+    fn keep(&mut self, id: &PullId, place: Place, reply: Arc<Reply>, now: Instant) -> bool {
         let cost = cost(&reply);
         let wish = self.wish(id, place, now);
         if wish.need == Need::Nobody && self.pulls[id].allowance < cost || cost > wish.share {
@@ -405,7 +401,7 @@ impl<R> Cache<R> {
         if wish.need == Need::Nobody {
             pull.allowance -= cost;
         }
-        pull.blocks.insert(place, Block { reply, got, used: now, memory });
+        pull.blocks.insert(place, Block { reply, used: now, memory });
         true
     }
 
@@ -525,29 +521,7 @@ impl<R> Pull<R> {
     }
 }
 
-impl Block {
-    fn give(&mut self, who: u64, now: Instant) {
-        self.used = now;
-        self.got.push_back(who);
-        if self.got.len() > MOST_REMEMBERED {
-            self.got.pop_front();
-        }
-    }
-}
-
 /// What a block takes in memory.
 fn cost(reply: &Reply) -> usize {
     reply.headers.memory() + reply.body.len() + OVERHEAD
-}
-
-/// Stands for a cell and the link that it asks by: after a new connection it may ask for everything again.
-fn number(asker: &Asker) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&*asker.origin, asker.link).hash(&mut hasher);
-    hasher.finish()
-}
-
-/// For who keeps a body for long: one that holds no more memory than it has bytes.
-pub(crate) fn copied(reply: &Reply) -> Reply {
-    Reply { headers: reply.headers.clone(), body: Bytes::copy_from_slice(&reply.body) }
 }

@@ -62,7 +62,6 @@ pub(super) enum Stage<R> {
 pub(super) struct Sent {
     /// By which its reply will be known: who gets it, and its id.
     pub(super) key: (ByteString, ByteString),
-    pub(super) asker: Asker,
     /// Where to; `None` for the moment in which the next hop is looked up.
     pub(super) hop: Option<Hop>,
     pub(super) at: Instant,
@@ -79,8 +78,6 @@ pub(crate) struct Hop {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) reply: Arc<Reply>,
-    /// Who got it, as numbers that stand for a cell and its link; the last [`MOST_REMEMBERED`].
-    pub(super) got: VecDeque<u64>,
     pub(super) used: Instant,
     pub(super) memory: Reservation,
 }
@@ -114,6 +111,8 @@ pub(super) struct Pull<R> {
     first: Place,
     /// Since the second child came, and since the last new one came.
     gathering: Option<(Instant, Instant)>,
+    /// Whether those who are ahead wait for others.
+    holds: bool,
     pub(super) blocks: BTreeMap<Place, Block>,
     pub(super) flights: BTreeMap<Place, Flight<R>>,
     /// What the largest block so far takes in memory.
@@ -129,9 +128,6 @@ pub(super) struct Pull<R> {
 /// Children that are waited for; more are served all the same.
 const MOST_CHILDREN: usize = 128;
 
-/// Cells that are remembered to have got a block.
-pub(super) const MOST_REMEMBERED: usize = 128;
-
 /// Until the first block came: the default size of blocks, and headers.
 const FIRST_GUESS: usize = 260 * 1024;
 
@@ -144,16 +140,17 @@ const GATHERING: Duration = Duration::from_secs(1);
 const LONGEST_GATHERING: Duration = Duration::from_secs(3);
 
 /// A request that went on its way is given up when nothing came of its transfer for so long…
-const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// …or after this.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 impl<R> Pull<R> {
-    pub(super) fn new(allowance: usize, now: Instant) -> Self {
+    pub(super) fn new(allowance: usize, holds: bool, now: Instant) -> Self {
         Self {
             children: Vec::new(),
             first: Place { file: u32::MAX, block: u64::MAX },
             gathering: None,
+            holds,
             blocks: BTreeMap::new(),
             flights: BTreeMap::new(),
             typical: FIRST_GUESS,
@@ -177,7 +174,7 @@ impl<R> Pull<R> {
                         return;
                     }
                 }
-                if !self.children.is_empty() {
+                if self.holds && !self.children.is_empty() {
                     self.gathering = Some((self.gathering.map_or(now, |(began, _)| began), now));
                 }
                 let (peer, front) = (peer.clone(), place);

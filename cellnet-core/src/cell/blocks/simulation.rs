@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::{
     cache::{Answered, Asked, Cache, Learnt, Release, Verdict},
-    place::{BlockName, Place, Token},
     pull::{Asker, Hop, Reply},
 };
 use crate::{
     stats::{Budget, Counters},
+    transfer::{BlockAsk, Token},
     wire::Headers,
 };
 
@@ -133,7 +133,8 @@ impl Network {
                     let request = Request { child, block, id: ids.to_string().into() };
                     let asked = Asked {
                         target: "server".into(),
-                        name: BlockName { token: Token::of(1), place: Place { file: 0, block } },
+                        block: BlockAsk { token: Token([1; 16]), file: 0, block },
+                        fresh: false,
                         asker: asker(child),
                         id: request.id.clone(),
                         hop: Some(hop()),
