@@ -205,8 +205,7 @@ impl<R> Cache<R> {
         let (id, place) = self.answers(answered).filter(|((owner, _), _)| **owner == *target)?;
         let pull = self.pulls.get_mut(&id)?;
         let flight = pull.flights.remove(&place)?;
-        (pull.came, pull.moved) = (now, now);
-        pull.typical = pull.typical.max(cost(&reply));
+        pull.arrived(cost(&reply), now);
         if let Stage::Sent(sent) = flight.stage {
             self.sent.remove(&sent.key);
         }
@@ -372,10 +371,10 @@ impl<R> Cache<R> {
     fn must_wait(&self, id: &PullId, place: Place, now: Instant) -> bool {
         let wish = self.wish(id, place, now);
         let pull = &self.pulls[id];
-        if wish.need < Need::Soon || pull.typical > wish.share {
+        if wish.need < Need::Soon || pull.typical() > wish.share {
             return false;
         }
-        let wanted = pull.typical * (1 + pull.coming());
+        let wanted = pull.typical() * (1 + pull.coming());
         let free = self.ceiling().saturating_sub(self.memory.used());
         wanted > free && wanted > free + self.yielding(&wish, now).map(|(_, _, cost)| cost).sum::<usize>()
     }
@@ -434,10 +433,10 @@ impl<R> Cache<R> {
         })
     }
 
-    /// How many bytes are held, requests included.
+    /// The places of the blocks of a transfer that are kept.
     #[cfg(test)]
-    pub(crate) fn used(&self) -> usize {
-        self.memory.used()
+    pub(crate) fn kept(&self, id: &PullId) -> Vec<Place> {
+        self.pulls.get(id).into_iter().flat_map(|pull| pull.blocks.keys().copied()).collect()
     }
 }
 

@@ -116,7 +116,7 @@ pub(super) struct Pull<R> {
     pub(super) blocks: BTreeMap<Place, Block>,
     pub(super) flights: BTreeMap<Place, Flight<R>>,
     /// What the largest block so far takes in memory.
-    pub(super) typical: usize,
+    largest: Option<usize>,
     /// When a block last came.
     pub(super) came: Instant,
     /// When a block last came or was given to somebody.
@@ -153,7 +153,7 @@ impl<R> Pull<R> {
             holds,
             blocks: BTreeMap::new(),
             flights: BTreeMap::new(),
-            typical: FIRST_GUESS,
+            largest: None,
             came: now,
             moved: now,
             allowance,
@@ -209,9 +209,10 @@ impl<R> Pull<R> {
         self.gathering.is_some_and(|(began, last)| now < (began + LONGEST_GATHERING).min(last + GATHERING))
     }
 
-    /// How many blocks fit between the first and the last child, if so many bytes may be kept.
+    /// How far the first child may be ahead of the last, in blocks, if so many bytes may be kept: somewhat further than that,
+    /// so that who would go further waits.
     pub(super) fn reach(&self, share: usize) -> u64 {
-        (share / self.typical).max(1) as u64
+        ((share + share / 2) / self.typical()).max(1) as u64
     }
 
     /// Stops waiting for those who are far behind.
@@ -226,6 +227,17 @@ impl<R> Pull<R> {
     /// Whether several children pull.
     pub(super) fn is_shared(&self, now: Instant) -> bool {
         self.children.iter().filter(|child| child.is_active(self.moved, now)).count() > 1
+    }
+
+    /// Notes that a block came that takes so much memory.
+    pub(super) fn arrived(&mut self, cost: usize, now: Instant) {
+        (self.came, self.moved) = (now, now);
+        self.largest = self.largest.max(Some(cost));
+    }
+
+    /// What a block of it takes in memory.
+    pub(super) fn typical(&self) -> usize {
+        self.largest.unwrap_or(FIRST_GUESS)
     }
 
     /// Bytes kept.

@@ -99,7 +99,8 @@ impl Network {
     fn run(&self) -> Outcome {
         let began = Instant::now();
         let counters = Arc::<Counters>::default();
-        let mut cache = Cache::new(Budget::new(self.budget), counters.clone(), self.hold);
+        let memory = Budget::new(self.budget);
+        let mut cache = Cache::new(memory.clone(), counters.clone(), self.hold);
         let body = Bytes::from(vec![0; BLOCK]);
         let mut events = BinaryHeap::new();
         let mut seq = 0;
@@ -210,7 +211,7 @@ impl Network {
                 link_free[child] = start + took;
                 at(&mut events, link_free[child] + self.latency, Event::Delivered(child));
             }
-            assert!(cache.used() <= self.budget);
+            assert!(memory.used() <= self.budget);
         }
         Outcome { copies: copies as f64 / self.blocks as f64, finished, holds: counters.block_holds.get() }
     }
@@ -237,34 +238,63 @@ fn network(children: Vec<Child>) -> Network {
     }
 }
 
+/// Twenty children, a window of 4 MiB each, a file of 200 MiB, and 16 MiB in the relay.
+fn twenty(child: impl Fn(usize) -> Child) -> Outcome {
+    network((0..20).map(child).collect()).run()
+}
+
+fn assert_shared(outcome: &Outcome, what: &str) {
+    assert!(outcome.copies <= 1.1, "{what}: {} copies", outcome.copies);
+}
+
 #[test]
-fn show() {
-    let rate = |i: usize| 25.0 * MIB * (1.0 + 0.02 * i as f64);
-    let cases: Vec<(&str, Vec<Child>)> = vec![
-        ("equal", vec![Child::new(25.0 * MIB); 20]),
-        ("2% apart each", (0..20).map(|i| Child::new(rate(i))).collect()),
-        ("jitter 100ms", vec![Child::new(25.0 * MIB).jitter(0.1); 20]),
-        ("jitter 500ms", vec![Child::new(25.0 * MIB).jitter(0.5); 20]),
-        ("start 5ms apart, fast", (0..20).map(|i| Child::new(300.0 * MIB).start(i as f64 * 0.005)).collect()),
-        ("start 20ms apart, fast", (0..20).map(|i| Child::new(300.0 * MIB).start(i as f64 * 0.020)).collect()),
-        ("start 50ms apart, slow", (0..20).map(|i| Child::new(25.0 * MIB).start(i as f64 * 0.050)).collect()),
-        ("one frozen 10s", (0..20).map(|i| Child { freeze: (i == 3).then_some((1.0, 10.0)), ..Child::new(25.0 * MIB) }).collect()),
-        ("one ten times slower", (0..20).map(|i| Child::new(if i == 3 { 2.5 } else { 25.0 } * MIB)).collect()),
-        ("one 100 times slower", (0..20).map(|i| Child::new(if i == 3 { 0.25 } else { 25.0 } * MIB)).collect()),
-        ("4 fast 16 slow", (0..20).map(|i| Child::new(if i < 4 { 50.0 } else { 5.0 } * MIB)).collect()),
-        ("4 fast 16 very slow", (0..20).map(|i| Child::new(if i < 4 { 50.0 } else { 0.5 } * MIB)).collect()),
-        ("one late by 2 s", (0..20).map(|i| Child::new(25.0 * MIB).start(if i == 3 { 2.0 } else { 0.0 })).collect()),
-        ("speeds 1..20", (0..20).map(|i| Child::new((i + 1) as f64 * 5.0 * MIB)).collect()),
-        ("random starts in 1 s, jitter 50ms", (0..20).map(|i| Child::new(100.0 * MIB).jitter(0.05).start((i * 7 % 20) as f64 * 0.05)).collect()),
-        ("two", vec![Child::new(300.0 * MIB), Child::new(300.0 * MIB).start(0.01)]),
-        ("alone", vec![Child::new(300.0 * MIB)]),
-    ];
-    for (name, children) in cases {
-        for hold in [0, 500, 2000] {
-            let outcome = Network { hold: Duration::from_millis(hold), ..network(children.clone()) }.run();
-            let mut f = outcome.finished.clone();
-            f.sort_by(f64::total_cmp);
-            println!("{name:24} hold {hold:4}: copies {:5.2} holds {:5} finished {:6.1} .. {:6.1} .. {:6.1}", outcome.copies, outcome.holds, f[0], f[f.len() / 2], f[f.len() - 1]);
-        }
+fn children_that_drift_apart_cost_one_copy() {
+    let steady = 25.0 * MIB;
+    assert_shared(&twenty(|_| Child::new(steady)), "all alike");
+    assert_shared(&twenty(|i| Child::new(steady * (1.0 + 0.02 * i as f64))), "each 2 % faster than the last");
+    assert_shared(&twenty(|i| Child::new(5.0 * MIB * (i + 1) as f64)), "the fastest 20 times as fast");
+    assert_shared(&twenty(|_| Child::new(steady).jitter(0.1)), "each stumbles for 100 ms now and then");
+}
+
+#[test]
+fn children_that_begin_one_after_the_other_cost_one_copy() {
+    assert_shared(&twenty(|i| Child::new(300.0 * MIB).start(i as f64 * 0.02)), "20 ms apart");
+    assert_shared(&twenty(|i| Child::new(25.0 * MIB).start(i as f64 * 0.05)), "50 ms apart");
+    let mixed = |i: usize| Child::new(100.0 * MIB).start((i * 7 % 20) as f64 * 0.05).jitter(0.05);
+    assert_shared(&twenty(mixed), "within a second, and stumbling");
+}
+
+#[test]
+fn a_child_that_is_far_slower_costs_a_copy_of_its_own_and_little_time_of_others() {
+    for (what, slow) in [
+        ("a tenth of the speed", Child::new(2.0 * MIB)),
+        ("a hundredth", Child::new(0.25 * MIB)),
+        ("frozen for a while", Child { freeze: Some((1.0, 30.0)), ..Child::new(25.0 * MIB) }),
+    ] {
+        let outcome = twenty(|i| if i == 3 { slow.clone() } else { Child::new(25.0 * MIB) });
+        assert!(outcome.copies <= 2.1, "{what}: {} copies", outcome.copies);
+        // Alone, each would take 8 s.
+        let last = (0..20).filter(|i| *i != 3).map(|i| outcome.finished[i]).fold(0.0, f64::max);
+        assert!(last < 12.0, "{what}: the others took {last} s");
     }
+}
+
+#[test]
+fn the_slow_ones_share_a_copy_too() {
+    let outcome = twenty(|i| Child::new(if i < 4 { 50.0 } else { 1.0 } * MIB));
+    assert!(outcome.copies <= 2.1, "{} copies", outcome.copies);
+    assert!(outcome.finished[0] < 8.0, "{} s", outcome.finished[0]);
+}
+
+#[test]
+fn who_pulls_alone_never_waits() {
+    let outcome = network(vec![Child::new(300.0 * MIB)]).run();
+    assert_eq!((outcome.copies, outcome.holds), (1.0, 0));
+}
+
+#[test]
+fn without_holding_children_that_drift_apart_cost_a_copy_each() {
+    let children = (0..20).map(|i| Child::new(5.0 * MIB * (i + 1) as f64)).collect();
+    let outcome = Network { hold: Duration::ZERO, ..network(children) }.run();
+    assert!(outcome.copies > 5.0, "{} copies", outcome.copies);
 }
