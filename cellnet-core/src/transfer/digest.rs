@@ -123,6 +123,12 @@ fn largest_power_below(number: u64) -> u64 {
     1 << (63 - (number - 1).leading_zeros())
 }
 
+impl Default for ManifestDigest {
+    fn default() -> Self {
+        Self { hasher: Hasher::new_derive_key(CONTEXT), entries: 0, only: None, files: 0, bytes: 0 }
+    }
+}
+
 /// The digest of everything in a transfer, entry by entry in the order of the manifest.
 #[derive(Debug)]
 pub(crate) struct ManifestDigest {
@@ -134,10 +140,6 @@ pub(crate) struct ManifestDigest {
 }
 
 impl ManifestDigest {
-    pub(crate) fn new() -> Self {
-        Self { hasher: Hasher::new_derive_key(CONTEXT), entries: 0, only: None, files: 0, bytes: 0 }
-    }
-
     /// Takes the next entry: a file with its size and digest, or a directory.
     pub(crate) fn add(&mut self, entry: &Entry, file: Option<(u64, Hash)>) {
         self.entries += 1;

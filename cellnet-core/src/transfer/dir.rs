@@ -53,6 +53,11 @@ impl Dir {
         Ok(Self { fd: fs::openat(&self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())? })
     }
 
+    /// The same through a symbolic link.
+    pub(crate) fn follow_child(&self, name: &str) -> io::Result<Self> {
+        Ok(Self { fd: fs::openat(&self.fd, name, DIRECTORY, Mode::empty())? })
+    }
+
     /// Opens a directory below this one.
     pub(crate) fn descend(&self, path: &RelPath, missing: Missing) -> Result<Self, TransferError> {
         let mut dir = self.again().map_err(|error| TransferError::io("directory", &error))?;
@@ -68,10 +73,9 @@ impl Dir {
     /// Why a name in a directory cannot be opened as one.
     fn explain(&self, name: &str, path: &RelPath, error: &io::Error) -> TransferError {
         match self.stat(name) {
-            Ok(Some(stat)) if stat.kind == FileType::Symlink => TransferError::here(
-                Reason::OutsideInbox,
-                format!("'{name}' in '{path}' is a symbolic link"),
-            ),
+            Ok(Some(stat)) if stat.kind == FileType::Symlink => {
+                TransferError::here(Reason::OutsideInbox, format!("'{name}' in '{path}' is a symbolic link"))
+            }
             Ok(Some(stat)) if stat.kind != FileType::Directory => {
                 TransferError::here(Reason::Exists, format!("'{name}' in '{path}' is not a directory"))
             }
@@ -100,6 +104,10 @@ impl Dir {
         }
     }
 
+    fn is_file(&self, name: &str) -> bool {
+        self.stat(name).is_ok_and(|stat| stat.is_some_and(|stat| stat.kind == FileType::RegularFile))
+    }
+
     /// Opens a file for reading. A FIFO or a device does not block, and can be told by its [`Stat`].
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
         Ok(fs::openat(&self.fd, name, READ | OFlags::NOFOLLOW, Mode::empty())?.into())
@@ -113,7 +121,16 @@ impl Dir {
     /// Opens a file for reading and writing, for its user alone; makes it if it is absent.
     pub(crate) fn make_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
+        let open = || fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = match open() {
+            // It got its final permissions, and then something came between.
+            Err(rustix::io::Errno::ACCESS) if self.is_file(name) => {
+                fs::chmodat(&self.fd, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+                open()?
+            }
+            opened => opened?,
+        };
+        let file = File::from(file);
         if Stat::of_file(&file)?.kind != FileType::RegularFile {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a file"));
         }

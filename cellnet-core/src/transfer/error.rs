@@ -147,9 +147,12 @@ impl Reason {
     /// The return code that a refusal for this reason carries.
     pub fn code(self) -> ReturnCode {
         match self {
-            Self::DiskFull | Self::Busy | Self::Quota | Self::TooMany | Self::NoInbox | Self::ShuttingDown => {
-                ReturnCode::SERVICE_UNAVAILABLE
-            }
+            Self::DiskFull
+            | Self::Busy
+            | Self::Quota
+            | Self::TooMany
+            | Self::NoInbox
+            | Self::ShuttingDown => ReturnCode::SERVICE_UNAVAILABLE,
             Self::PermissionDenied | Self::Stranger => ReturnCode::AUTHENTICATION_ERROR,
             Self::OutsideInbox
             | Self::InvalidPath

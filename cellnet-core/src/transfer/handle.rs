@@ -79,12 +79,6 @@ impl Runner {
     }
 }
 
-pub(crate) fn unfinished() -> Running {
-    let (runner, running) = running(&CancellationToken::new());
-    runner.finish(Err(TransferError::here(Reason::Unsupported, "not there yet")));
-    running
-}
-
 /// Something that another cell sent has arrived, or failed to.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -114,8 +108,4 @@ impl Arrivals {
             }
         }
     }
-}
-
-pub(crate) fn no_arrivals() -> Arrivals {
-    Arrivals { events: broadcast::channel(1).1 }
 }

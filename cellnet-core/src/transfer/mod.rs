@@ -17,26 +17,52 @@
 //! # Ok(()) }
 //! ```
 
+mod asker;
+mod blocks;
 mod config;
+mod digest;
+mod dir;
 mod error;
+mod fetch;
 mod handle;
+mod inbox;
+mod journal;
+mod live;
+mod manifest;
+mod offered;
+mod path;
 mod progress;
+mod pull;
+mod ranges;
 mod receipt;
+mod receiving;
+mod send;
+mod serve;
+mod shared;
+mod sink;
+mod staging;
 mod wire;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::broadcast,
+};
+use tokio_util::{sync::DropGuard, task::TaskTracker};
 
+use self::{
+    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, offered::Offers, shared::Shared, sink::blocking,
+};
 pub use self::{
     config::{FetchOptions, InboxConfig, SendOptions, TransferConfig},
     error::{Reason, TransferError},
-    handle::{Arrival, Arrivals, Incoming, Outgoing},
+    handle::{Arrival, Arrivals, Finishing, Incoming, Outgoing, Running},
     progress::{Phase, Progress},
     receipt::Receipt,
     wire::{
-        BLOCK, BlockAsk, CANCEL, CHANNEL, DONE, FRESH, Hash, LENGTH, LIST, LIVE, MAX_BLOCK, MIN_BLOCK, OFFER, OPEN,
-        PENDING, REASON, SAFE, Token, VALUE_LEN,
+        BLOCK, BlockAsk, CANCEL, CHANNEL, DONE, FRESH, Hash, LENGTH, LIST, LIVE, MAX_BLOCK, MIN_BLOCK, OFFER,
+        OPEN, PENDING, REASON, SAFE, Token, VALUE_LEN,
     },
 };
 use crate::{cell::Cell, fqcn::Fqcn};
@@ -44,15 +70,42 @@ use crate::{cell::Cell, fqcn::Fqcn};
 /// The transfers of a cell. Clones are the same. It keeps the cell alive, and everything it does ends with the last clone.
 #[derive(Clone)]
 pub struct Transfers {
-    cell: Cell,
-    config: Arc<TransferConfig>,
+    shared: Arc<Shared>,
+    /// Running transfers hold what is shared, so it takes this to end them.
+    _stop: Arc<DropGuard>,
 }
 
 impl Transfers {
     /// Lets a cell send and fetch, and take and give files if the configuration says so. Makes the inbox if it is absent.
-    /// A cell has this at most once; a second one replaces the first for what others ask.
+    /// A second call for the same cell replaces the first for what others ask.
     pub async fn attach(cell: &Cell, config: TransferConfig) -> Result<Self, TransferError> {
-        Ok(Self { cell: cell.clone(), config: Arc::new(config) })
+        let (inbox, outbox) = (config.inbox.clone(), config.outbox.clone());
+        let (inbox, outbox) = blocking(move || {
+            let inbox = inbox.map(|inbox| Inbox::open(inbox).map(Arc::new)).transpose()?;
+            let outbox = outbox.map(|dir| {
+                let explain = |error| TransferError::io(format_args!("outbox '{}'", dir.display()), &error);
+                Dir::open(&dir).map(Arc::new).map_err(explain)
+            });
+            Ok((inbox, outbox.transpose()?))
+        })
+        .await?;
+        let stop = cell.inner().kill.child_token();
+        let shared = Arc::new(Shared {
+            cell: cell.clone(),
+            offers: Offers::new(config.max_transfers),
+            blocks: Arc::new(Blocks::new(&config)),
+            config: Arc::new(config),
+            inbox,
+            outbox,
+            pulls: Default::default(),
+            arrivals: broadcast::channel(ARRIVALS).0,
+            stop,
+            tasks: TaskTracker::new(),
+        });
+        serve::register(&shared);
+        tokio::spawn(shared::keep_house(Arc::downgrade(&shared), shared.stop.clone()));
+        let stop = shared.stop.clone().drop_guard();
+        Ok(Self { shared, _stop: Arc::new(stop) })
     }
 
     /// Sends files and directories to another cell.
@@ -66,8 +119,8 @@ impl Transfers {
         remote_path: &str,
         options: SendOptions,
     ) -> Outgoing {
-        let _ = (paths.into_iter().map(Into::<PathBuf>::into).count(), target, remote_path, options);
-        handle::unfinished()
+        let mut sent = self.send_many(paths, std::slice::from_ref(target), remote_path, options);
+        sent.pop().expect("one for each target")
     }
 
     /// [`send`](Self::send) to several cells; one transfer for each, in this order. The source is read once as long as they
@@ -79,8 +132,12 @@ impl Transfers {
         remote_path: &str,
         options: SendOptions,
     ) -> Vec<Outgoing> {
-        let _ = (paths.into_iter().map(Into::<PathBuf>::into).count(), remote_path, options);
-        targets.iter().map(|_| handle::unfinished()).collect()
+        let paths = paths.into_iter().map(Into::into).collect();
+        let (runners, running) = targets.iter().map(|_| self.running()).unzip::<_, _, Vec<_>, Vec<_>>();
+        let targets = targets.iter().cloned().zip(runners).collect();
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(send::send_files(shared, paths, remote_path.into(), options, targets));
+        running
     }
 
     /// Sends what a reader gives, of any length, as one file. `remote_path` is its name below the inbox.
@@ -94,12 +151,14 @@ impl Transfers {
         remote_path: &str,
         options: SendOptions,
     ) -> Outgoing {
-        let _ = (reader, target, remote_path, options);
-        handle::unfinished()
+        let (runner, running) = self.running();
+        let (shared, target, remote) = (self.shared.clone(), target.clone(), remote_path.into());
+        self.shared.tasks.spawn(send::send_reader(shared, reader, remote, options, target, runner));
+        running
     }
 
     /// Fetches a file or directory of another cell's outbox into a local directory, which must exist. It gets the name that
-    /// it has there.
+    /// it has there. An empty path means everything in the outbox.
     pub fn fetch(
         &self,
         target: &Fqcn,
@@ -107,36 +166,55 @@ impl Transfers {
         local_dir: impl Into<PathBuf>,
         options: FetchOptions,
     ) -> Incoming {
-        let _ = (target, remote_path, local_dir.into(), options);
-        handle::unfinished()
+        let (runner, running) = self.running();
+        let (shared, target, remote) = (self.shared.clone(), target.clone(), remote_path.into());
+        self.shared.tasks.spawn(fetch::fetch(shared, target, remote, local_dir.into(), options, runner));
+        running
     }
 
-    /// Fetches one file of another cell's outbox into a writer, in order. It cannot be taken up again by another process.
+    /// Fetches one file of another cell's outbox into a writer, in order. It cannot be taken up again by another process, and
+    /// what was written before an error stays written.
     pub fn fetch_into(
         &self,
         target: &Fqcn,
         remote_path: &str,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Incoming {
-        let _ = (target, remote_path, writer);
-        handle::unfinished()
+        let (runner, running) = self.running();
+        let (shared, target, remote) = (self.shared.clone(), target.clone(), remote_path.into());
+        self.shared.tasks.spawn(fetch::fetch_into(shared, target, remote, writer, runner));
+        running
     }
 
     /// What others sent to this cell's inbox, from now on.
     pub fn arrivals(&self) -> Arrivals {
-        handle::no_arrivals()
+        Arrivals { events: self.shared.arrivals.subscribe() }
     }
 
     /// Ends all transfers of this cell and waits until they have told the other sides, for some seconds at most. Partial
     /// files stay for the next time.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        let _ = tokio::time::timeout(FAREWELL, self.shared.tasks.wait()).await;
+        self.shared.offers.clear();
+    }
+
+    fn running(&self) -> (Runner, Running) {
+        handle::running(&self.shared.stop)
+    }
 }
 
 impl fmt::Debug for Transfers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transfers")
-            .field("cell", self.cell.name())
-            .field("config", &self.config)
+            .field("cell", self.shared.cell.name())
+            .field("config", &self.shared.config)
             .finish_non_exhaustive()
     }
 }
+
+/// Arrivals that somebody who listens may be behind.
+const ARRIVALS: usize = 256;
+/// How long transfers have to tell the other sides that they end.
+const FAREWELL: Duration = Duration::from_secs(5);

@@ -82,7 +82,10 @@ impl RelPath {
 }
 
 fn outside(text: &str) -> TransferError {
-    TransferError::here(Reason::OutsideInbox, format!("'{}' leads out of the directory", text.escape_default()))
+    TransferError::here(
+        Reason::OutsideInbox,
+        format!("'{}' leads out of the directory", text.escape_default()),
+    )
 }
 
 impl fmt::Display for RelPath {
@@ -104,7 +107,9 @@ mod tests {
 
     #[test]
     fn paths_lead_down_only() {
-        for (text, path) in [("", ""), ("a", "a"), ("a/b/", "a/b"), ("./a//b/.", "a/b"), ("a/..b/...", "a/..b/...")] {
+        for (text, path) in
+            [("", ""), ("a", "a"), ("a/b/", "a/b"), ("./a//b/.", "a/b"), ("a/..b/...", "a/..b/...")]
+        {
             assert_eq!(RelPath::parse(text).unwrap().as_str(), path, "{text}");
         }
         for text in ["..", "a/../b", "/", "/etc/passwd", "a/..", "../a", "./.."] {
