@@ -318,6 +318,9 @@ impl<'a> Flow<'a> {
         if !begin && self.arrived.is_empty() && self.lengths.is_empty() {
             return;
         }
+        if matches!(self.disk, Disk::Busy(_)) {
+            return;
+        }
         let Disk::Idle(mut staging) = std::mem::replace(&mut self.disk, Disk::Gone) else { return };
         let mut job = Job {
             arrived: std::mem::take(&mut self.arrived),
