@@ -1,6 +1,7 @@
 //! Files between real processes: what survives, what it costs, and what each failure looks like at both ends.
 
 mod content;
+mod fanout;
 mod faults;
 mod hub;
 mod large;
