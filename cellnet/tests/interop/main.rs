@@ -3,6 +3,7 @@
 mod behaviour;
 mod blobs;
 mod cells;
+mod downloads;
 mod edge;
 mod faults;
 mod identities;
