@@ -6,6 +6,7 @@ mod cells;
 mod downloads;
 mod edge;
 mod faults;
+mod files;
 mod identities;
 mod kits;
 mod leg;

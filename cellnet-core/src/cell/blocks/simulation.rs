@@ -161,7 +161,9 @@ impl Network {
                         from: "server".into(),
                     };
                     let reply = Arc::new(Reply { headers: Headers::new(), body: body.clone() });
-                    if let Some(Learnt { waiters, released, .. }) = cache.learn(&answered, "server", reply, instant) {
+                    if let Some(Learnt { waiters, released, .. }) =
+                        cache.learn(&answered, "server", reply, instant)
+                    {
                         answers.extend(waiters);
                         releases = released;
                     }

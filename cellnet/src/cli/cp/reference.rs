@@ -43,7 +43,8 @@ const GIVE: &str = "give";
 /// Whether a cell takes part in transfers. One that cannot be asked now counts as if it did, since they wait for it.
 pub(crate) async fn knows_transfers(cell: &Cell, target: &Fqcn, within: Duration) -> bool {
     // An offer of nothing: who knows offers refuses it with a reason.
-    let asked = cell.request(target, transfer::CHANNEL, transfer::OFFER, Message::empty()).timeout(within).await;
+    let asked =
+        cell.request(target, transfer::CHANNEL, transfer::OFFER, Message::empty()).timeout(within).await;
     let Ok(reply) = asked else { return true };
     reply.headers.text(transfer::REASON).is_some() || reply.code() != Some(ReturnCode::PROCESS_EXCEPTION)
 }
@@ -51,9 +52,13 @@ pub(crate) async fn knows_transfers(cell: &Cell, target: &Fqcn, within: Duration
 /// Why a file did not go by a download.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DownloadError {
-    #[error("'{0}' takes no transfers, and by downloads only files go, not folders or standard input ('{1}')")]
+    #[error(
+        "'{0}' takes no transfers, and by downloads only files go, not folders or standard input ('{1}')"
+    )]
     NoFile(Fqcn, String),
-    #[error("'{0}' knows neither transfers nor the channel '{CHANNEL}'; run it with cellnet serve --inbox, or add a call-back")]
+    #[error(
+        "'{0}' knows neither transfers nor the channel '{CHANNEL}'; run it with cellnet serve --inbox, or add a call-back"
+    )]
     Deaf(Fqcn),
     #[error("'{0}' refused '{1}' with {2}: {3}")]
     Refused(Fqcn, String, ReturnCode, String),
@@ -140,16 +145,17 @@ impl Sending<'_> {
         let name = file.file_name().filter(|_| file.is_file());
         let no_file = || DownloadError::NoFile(target.clone(), file.display().to_string());
         let name = name.ok_or_else(no_file)?.to_string_lossy();
-        let path = if path.is_empty() || path.ends_with('/') { format!("{path}{name}") } else { path.to_owned() };
+        let path =
+            if path.is_empty() || path.ends_with('/') { format!("{path}{name}") } else { path.to_owned() };
         let (size, sha256) = digest(file).await?;
         let offer = Offer::to(target.clone()).ttl(patience);
         let (source, transaction) = Downloads::attach(cell).offer_file(file, offer).await?;
         let told: Object = [
-            ("path", Object::text(path.as_str())),
+            ("path", text(path.clone())),
             ("size", Object::Uint(size)),
-            ("sha256", Object::text(sha256.as_str())),
-            ("fqcn", Object::text(source.fqcn.as_str())),
-            ("ref_id", Object::text(source.ref_id.clone())),
+            ("sha256", text(sha256.clone())),
+            ("fqcn", text(source.owner.to_string())),
+            ("ref_id", text(source.ref_id.to_string())),
         ]
         .into_iter()
         .collect();
@@ -182,7 +188,9 @@ impl Fetching<'_> {
     /// Gives the digest.
     async fn run(&self, reach: &mut Reach, shown: &mut Shown) -> Result<String, DownloadError> {
         let name = self.path.rsplit('/').next().filter(|name| !["", ".", ".."].contains(name));
-        let to = self.dir.join(name.ok_or_else(|| DownloadError::NoFile(self.target.clone(), self.path.to_owned()))?);
+        let to = self
+            .dir
+            .join(name.ok_or_else(|| DownloadError::NoFile(self.target.clone(), self.path.to_owned()))?);
         let (owner, ref_id, offered) = self.ask().await?;
         let there = Arc::new(AtomicU64::new(0));
         (reach.total, reach.files) = (offered.get("size").and_then(Object::as_u64), 1);
@@ -218,12 +226,12 @@ impl Fetching<'_> {
         if is_reference(self.path) {
             return Ok((self.target.clone(), self.path.to_owned(), Object::Nil));
         }
-        let order: Object = [("path", Object::text(self.path))].into_iter().collect();
+        let order: Object = [("path", text(self.path.to_owned()))].into_iter().collect();
         let reply = ask(self.cell, self.target, GIVE, self.path, order, self.patience).await?;
-        let text = |key| reply.get(key).and_then(Object::as_str).map(str::to_owned);
+        let said = |key| reply.get(key).and_then(Object::as_str).map(str::to_owned);
         let nonsense = |missing| DownloadError::Nonsense(self.target.clone(), missing);
-        let owner = text("fqcn").and_then(|name| name.parse().ok()).ok_or_else(|| nonsense("no 'fqcn'"))?;
-        let ref_id = text("ref_id").ok_or_else(|| nonsense("no 'ref_id'"))?;
+        let owner = said("fqcn").and_then(|name| name.parse().ok()).ok_or_else(|| nonsense("no 'fqcn'"))?;
+        let ref_id = said("ref_id").ok_or_else(|| nonsense("no 'ref_id'"))?;
         Ok((owner, ref_id, reply))
     }
 }
@@ -236,6 +244,10 @@ fn is_reference(path: &str) -> bool {
     path.strip_prefix('R').is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
 }
 
+fn text(text: String) -> Object {
+    Object::Str(text.into())
+}
+
 async fn ask(
     cell: &Cell,
     target: &Fqcn,
@@ -246,15 +258,16 @@ async fn ask(
 ) -> Result<Object, DownloadError> {
     let order = Message::new(Payload::Fobs(fobs::encode(&Document::new(order))));
     let reply = cell.request(target, CHANNEL, topic, order).timeout(patience).await?;
-    match reply.code() {
-        Some(ReturnCode::OK) | None => {}
-        Some(ReturnCode::PROCESS_EXCEPTION) if reply.error().is_some() => {
-            return Err(DownloadError::Deaf(target.clone()));
-        }
-        Some(code) => {
-            let text = reply.error().unwrap_or_default().to_owned();
-            return Err(DownloadError::Refused(target.clone(), path.to_owned(), code, text));
-        }
+    if !reply.is_ok() {
+        let code = reply.code().unwrap_or(ReturnCode::PROCESS_EXCEPTION);
+        return Err(match reply.error() {
+            // A call-back that fails says no text.
+            Some(_) if code == ReturnCode::PROCESS_EXCEPTION => DownloadError::Deaf(target.clone()),
+            text => {
+                let text = text.unwrap_or("it gave no reason").to_owned();
+                DownloadError::Refused(target.clone(), path.to_owned(), code, text)
+            }
+        });
     }
     match &reply.payload {
         Payload::Fobs(payload) => fobs::decode(payload, Limits::PAYLOAD)
@@ -351,7 +364,8 @@ impl DownloadError {
             Self::Request(_) => Status::of_reply(Some(&self.code())).unwrap_or(Status::Failed),
             Self::Pull(PullError::OwnerGone { .. }) => Status::PeerGone,
             _ => {
-                let error = transfer::TransferError::here(transfer::Reason::parse(self.reason()), chain(self));
+                let error =
+                    transfer::TransferError::here(transfer::Reason::parse(self.reason()), chain(self));
                 Status::of_transfer(&error)
             }
         }
