@@ -3,6 +3,7 @@
 //! A row knows only the rows below it:
 //!
 //! ```text
+//! transfer            one file or tree               what is missing, what is safe
 //! cell · stream       one identity · one blob            who gets this message, what was asked
 //! link                one neighbour                      handshake, queues, writer, reader
 //! transport           frames in batches                  traits and registry; drivers are crates of their own
@@ -22,6 +23,8 @@ mod spare;
 pub mod stats;
 pub mod stream;
 pub mod tls;
+#[cfg(unix)]
+pub mod transfer;
 pub mod transport;
 pub mod url;
 pub mod wire;

@@ -233,6 +233,16 @@ pub struct Counters {
     pub oversize: Counter,
     /// Handshakes that failed.
     pub failed_handshakes: Counter,
+    /// Requests for blocks of transfers in transit that were answered from what this cell keeps.
+    pub block_hits: Counter,
+    /// Requests for blocks of transfers that went on to their target.
+    pub block_misses: Counter,
+    /// Requests for blocks that waited for the reply to somebody else's request.
+    pub block_coalesced: Counter,
+    /// Requests for blocks that waited until other children of this cell had caught up.
+    pub block_holds: Counter,
+    /// Bytes of blocks that children of this cell got without another copy from above.
+    pub block_bytes: Counter,
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub use cellnet_core::{
     },
     fobs, identity, link,
     message::{Message, MessageKind, Payload, ReturnCode},
-    route, stats, stream, tls, transport, wire,
+    route, stats, stream, tls, transfer, transport, wire,
 };
 pub use cellnet_pipe as pipe;
 #[cfg(feature = "quic")]

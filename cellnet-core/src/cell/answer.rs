@@ -61,7 +61,8 @@ impl About {
         }
     }
 
-    fn put(&self, headers: &mut Headers) {
+    /// Puts it into the headers of the reply.
+    pub(super) fn put(&self, headers: &mut Headers) {
         headers.set(name(cn::SECURE), self.secure);
         headers.set(name(cn::OPTIONAL), self.optional);
         if let Some(cellnet) = &self.cellnet {

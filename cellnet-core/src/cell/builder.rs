@@ -165,6 +165,7 @@ impl CellBuilder {
             intake: Intake::new(&config),
             streams: crate::stream::Streams::new(&config),
             discarded: Default::default(),
+            blocks: super::blocks::Blocks::new(&config, links.counters.clone()),
             events: EventSender::new(),
             extensions: Default::default(),
             listening: listeners.iter().map(|listener| listener.local_url().clone()).collect(),

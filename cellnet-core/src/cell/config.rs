@@ -36,6 +36,13 @@ pub struct CellConfig {
     pub stream_budget: usize,
     /// Memory for blobs that are collected for a handler or as a reply, reserved as they grow. 4 GiB.
     pub blob_budget: usize,
+    /// Memory for blocks of transfers in transit, which this cell keeps for other cells behind it that pull the same. 16 MiB;
+    /// 0 keeps nothing, and every block comes from its source. See "Relay cache" in docs/transfers.md.
+    pub block_cache: usize,
+    /// How long a request for a block may wait here while others that pull the same catch up, if what they need would have
+    /// to make room for it. 2 s; 0 lets everybody run ahead. Children that are slower than a window (4 MiB) in this time are
+    /// not waited for.
+    pub block_hold: Duration,
     /// How long neighbours have to answer a bye. 500 ms.
     pub bye: Duration,
     /// What happens to messages whose link does not speak for their origin. They are dropped.
@@ -72,6 +79,8 @@ impl Default for CellConfig {
             queue_budget: 256 << 20,
             stream_budget: 512 << 20,
             blob_budget: 4 << 30,
+            block_cache: 16 << 20,
+            block_hold: Duration::from_secs(2),
             bye: Duration::from_millis(500),
             origins: OriginCheck::Enforce,
         }

@@ -23,9 +23,11 @@ impl Inner {
         from: &Arc<Link>,
         park: &mut Park,
         target: &Fqcn,
-        mut headers: Headers,
+        headers: Headers,
         body: Bytes,
     ) {
+        let channel = headers.text(cn::CHANNEL).map(|channel| &**channel);
+        let (chunk, block) = (channel == Some(sm::STREAM_CHANNEL), self.blocks.concern(channel));
         let cannot = |headers: &Headers, text: String| {
             self.refuse(
                 headers,
@@ -34,7 +36,7 @@ impl Inner {
                 Message::failure(ReturnCode::COMM_ERROR, text),
             );
         };
-        if self.is_discarded(&headers) {
+        if chunk && self.is_discarded(&headers) {
             self.links.counters.dropped.add(1);
             return;
         }
@@ -42,7 +44,13 @@ impl Inner {
             return cannot(&headers, format!("cannot forward to '{target}': {error}"));
         }
         // Back to where it came from is no way on.
-        let Some(hop) = self.next_hop(target).filter(|hop| hop.id != from.id) else {
+        let hop = self.next_hop(target).filter(|hop| hop.id != from.id);
+        let passed = match block {
+            true => self.pass_block(from, park, target, hop.as_ref(), headers, body),
+            false => Some((headers, body)),
+        };
+        let Some((mut headers, body)) = passed else { return };
+        let Some(hop) = hop else {
             return cannot(&headers, format!("cannot forward: '{}' knows no way to '{target}'", self.me()));
         };
         route::record(&mut headers, self.me(), unix_time());

@@ -94,6 +94,7 @@ impl Inbox for Arc<Inner> {
         let error = self.link_lost(link);
         self.streams.link_down(self, link, &error);
         self.pending.fail_link(link.id, &error);
+        self.lose_blocks(link);
         // Our own are known to those who wait for them.
         let transit = |message: &Outgoing| {
             message.headers.text(cn::ORIGIN).is_some_and(|origin| *origin != self.me().as_str())

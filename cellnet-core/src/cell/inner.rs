@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     CellConfig, Filter, RequestError,
+    blocks::Blocks,
     events::EventSender,
     extensions::Extensions,
     filters::Filters,
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) intake: Intake,
     pub(crate) streams: Streams,
     pub(crate) discarded: Discarded,
+    pub(crate) blocks: Blocks,
     pub(crate) events: EventSender,
     pub(crate) extensions: Extensions,
     pub(crate) listening: Vec<CellUrl>,

@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod blocks;
 mod broadcast;
 mod builder;
 mod bulk;

@@ -1,7 +1,8 @@
 //! Which lane a message takes.
 //!
 //! Control carries what must never wait behind bulk: small plain messages, ACKs, errors, and blobs that fit into one
-//! small chunk. All chunks of a longer stream share one bulk lane, so their order holds.
+//! small chunk. All chunks of a longer stream share one bulk lane, so their order holds. Large plain messages have no mutual
+//! order and are spread over the bulk lanes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -41,7 +42,7 @@ pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
         return if body <= CONTROL_BODY {
             Class::Control
         } else {
-            Class::Bulk(lane_of(&text(cn::ORIGIN), 0))
+            Class::Bulk(lane_of(&text(cn::ORIGIN), &text(cn::REQ_ID)))
         };
     }
     let number = |key: &str| headers.get(key).and_then(Value::as_u64);
@@ -50,11 +51,11 @@ pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
         Some(ACK) if body == 0 => Class::Ack(Box::new((text(cn::DESTINATION), text(cn::ORIGIN), id))),
         Some(ERROR) if body <= CONTROL_BODY => Class::Control,
         Some(FINAL) if number(sm::SEQUENCE) == Some(0) && body <= CONTROL_BODY => Class::Control,
-        _ => Class::Bulk(lane_of(&text(cn::ORIGIN), id)),
+        _ => Class::Bulk(lane_of(&text(cn::ORIGIN), &id)),
     }
 }
 
-fn lane_of(origin: &str, id: u64) -> u64 {
+fn lane_of(origin: &str, id: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     (origin, id).hash(&mut hasher);
     hasher.finish()
@@ -70,6 +71,16 @@ mod tests {
         headers.set(sm::SEQUENCE, sequence);
         headers.set(sm::ID, 7_i64);
         headers
+    }
+
+    #[test]
+    fn large_plain_messages_spread_over_lanes() {
+        let class = |id: &str| {
+            let headers = [(cn::ORIGIN, "server"), (cn::REQ_ID, id)].into_iter().collect();
+            classify(&headers, 1 << 20)
+        };
+        assert_eq!(class("a"), class("a"));
+        assert_ne!(class("a"), class("b"));
     }
 
     #[test]

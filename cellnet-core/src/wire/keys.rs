@@ -116,7 +116,10 @@ pub const PLAIN_CHANNELS: [&str; 8] = [
     sm::RETURN_ONLY,
 ];
 
+/// The channel of file transfers between Rust cells, whose messages never stream either. Not known to the reference.
+pub const TRANSFER_CHANNEL: &str = "cellnet_transfer";
+
 /// Whether messages on a channel travel as blobs.
 pub fn channel_streams(channel: &str) -> bool {
-    !channel.is_empty() && !PLAIN_CHANNELS.contains(&channel)
+    !channel.is_empty() && channel != TRANSFER_CHANNEL && !PLAIN_CHANNELS.contains(&channel)
 }

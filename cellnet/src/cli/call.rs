@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use super::{
     data::{self, Source},
     figures::{Figures, Times, Watch},
-    net::{self, Unreached, Upward},
-    security::{Security, Trust, Use},
+    net::{self, Upward},
+    security::{Security, Use},
     show,
     status::{Failure, Status},
     units,
@@ -78,12 +78,11 @@ Examples:
   cellnet call server task greet hello --root quic://server.example:8002,wss://server.example:8443 --credentials pki/site-1";
 
 pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
-    if args.upward.is_empty() {
-        return Err(Failure::usage(format!("no way to '{}'; give --root URL or --parent URL", args.target)));
-    }
+    args.upward.lead_to(&args.target)?;
     let trust = args.security.load(args.upward.urls().map(|url| (Use::Dial, url)))?;
     let message = Message::new(data::payload(args.data.clone())?);
-    let (cell, reached) = join(&args, &trust).await?;
+    let targets = std::slice::from_ref(&args.target);
+    let (cell, reached) = net::join(&trust, &args.upward, args.name.as_ref(), targets, args.timeout).await?;
     let outcome = match reached {
         Ok(()) => ask(&cell, &args, message).await,
         Err(unreached) => Outcome::failed(unreached.code(), unreached.to_string(), unreached.into()),
@@ -91,25 +90,6 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let told = outcome.tell(&cell, &args, json);
     cell.shutdown(SHUTDOWN).await;
     told
-}
-
-/// Starts a cell and waits until it has a way to the target.
-async fn join(args: &Args, trust: &Trust) -> Result<(Cell, Result<(), Unreached>), Failure> {
-    let began = tokio::time::Instant::now();
-    let start = async |name| args.upward.dial(trust.builder(name)).start().await;
-    let cell = start(args.name.clone().unwrap_or_else(|| trust.random_name())).await?;
-    let reached = net::reach(&cell, &args.target, began, args.timeout).await;
-    if reached.is_err() || args.name.is_some() || cell.route(&args.target).is_some() {
-        return Ok((cell, reached));
-    }
-    // A parent passes on what comes from its children only, and now its name is known.
-    let neighbours = cell.neighbours();
-    let below = |parent: &Fqcn| format!("{parent}.{}", trust.random_name()).parse().ok();
-    let Some(child) = neighbours.first().and_then(below) else { return Ok((cell, reached)) };
-    cell.shutdown(SHUTDOWN).await;
-    let cell = start(child).await?;
-    let reached = net::reach(&cell, &args.target, began, args.timeout).await;
-    Ok((cell, reached))
 }
 
 /// How it went: the last reply or the first failure.

@@ -51,6 +51,16 @@ impl Watch {
         self.figures(self.began.elapsed(), times, size)
     }
 
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Processor time since the start; `None` where the system does not say.
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        cpu_seconds().zip(self.cpu).map(|(now, then)| now - then)
+    }
+
     /// [`stop`](Self::stop) where only a part of the time counts.
     pub(crate) fn figures(&self, took: Duration, times: &Times, size: usize) -> Figures {
         let seconds = took.as_secs_f64().max(1e-9);
@@ -61,7 +71,7 @@ impl Watch {
             p50_us: times.micros(0.5),
             p99_us: times.micros(0.99),
             p999_us: times.micros(0.999),
-            cpu_s: cpu_seconds().zip(self.cpu).map(|(now, then)| now - then),
+            cpu_s: self.cpu(),
             rss_mb: resident_mib(),
         }
     }
@@ -114,12 +124,17 @@ fn parse_stat(stat: &str) -> Option<f64> {
 const USER_HZ: f64 = 100.0;
 
 /// Memory that this process holds; `None` where the system does not say.
-fn resident_mib() -> Option<f64> {
-    parse_status(&fs::read_to_string("/proc/self/status").ok()?)
+pub(crate) fn resident_mib() -> Option<f64> {
+    parse_status(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-fn parse_status(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The most memory that this process ever held; `None` where the system does not say.
+pub(crate) fn peak_mib() -> Option<f64> {
+    parse_status(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+fn parse_status(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
 }
@@ -150,7 +165,7 @@ mod tests {
     fn the_systems_texts_are_read() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
         assert_eq!(parse_stat(stat), Some(3.0));
-        assert_eq!(parse_status("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2.0));
-        assert_eq!((parse_stat("7"), parse_status("")), (None, None));
+        assert_eq!(parse_status("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2.0));
+        assert_eq!((parse_stat("7"), parse_status("", "VmRSS:")), (None, None));
     }
 }

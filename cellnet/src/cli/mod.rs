@@ -4,9 +4,11 @@ mod call;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod cert;
 mod config;
+mod cp;
 mod data;
 mod demo;
 mod figures;
+mod inbox;
 mod log;
 mod net;
 mod pipe;
@@ -55,6 +57,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Call(call::Args),
+    Cp(cp::Args),
     Pipe(pipe::Args),
     Demo(demo::Args),
     #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -67,7 +70,7 @@ impl Command {
         match self {
             Self::Serve(_) => true,
             Self::Pipe(args) => args.keeps_running(),
-            Self::Call(_) | Self::Demo(_) => false,
+            Self::Call(_) | Self::Cp(_) | Self::Demo(_) => false,
             #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
             Self::Cert(_) => false,
         }
@@ -77,7 +80,8 @@ impl Command {
 const EXAMPLES: &str = "\
 Examples:
   cellnet demo
-  cellnet serve --name server --listen tcp://0:8002 --echo task
+  cellnet serve --name server --listen tcp://0:8002 --echo task --inbox inbox
+  cellnet cp model.safetensors server:models/ --root tcp://127.0.0.1:8002
   cellnet call server task greet 'hello' --root tcp://127.0.0.1:8002
   cellnet call server task greet 'hello' --root quic://server.example:8002,wss://server.example --credentials kit
 
@@ -119,8 +123,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(args, cli.json).await,
             Command::Call(args) => call::run(args, cli.json).await,
+            Command::Cp(args) => cp::run(args, cli.json).await,
             Command::Pipe(args) => pipe::run(args, cli.json).await,
             Command::Demo(args) => demo::run(args, cli.json).await,
             #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
@@ -209,6 +214,9 @@ mod tests {
             ("cellnet call server task echo --root tcp://h:99999", "'99999'"),
             ("cellnet call server task echo --timeout soon", "'soon'"),
             ("cellnet call server task echo --count none", "'none'"),
+            ("cellnet cp", "<FILE|TARGET:PATH|->"),
+            ("cellnet cp a b..c:d", "'b..c'"),
+            ("cellnet cp a site-1: --timeout soon", "'soon'"),
             ("cellnet serve --name a/b", "'a/b'"),
             ("cellnet serve --flag", "'--flag'"),
             ("cellnet pipe --mode both", "'both'"),
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn help_of_every_command_has_an_example() {
-        for command in ["serve", "call", "pipe", "demo"] {
+        for command in ["serve", "call", "cp", "pipe", "demo"] {
             let Ok(Parsed::Say(help)) = parse(["cellnet", command, "--help"].map(Into::into).into()) else {
                 panic!("{command} has no help");
             };

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode, link::DialError};
+use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode, SHUTDOWN, link::DialError};
 use clap::Args;
 use tokio::time::Instant;
 
-use super::status::{Failure, Status};
+use super::{
+    security::Trust,
+    status::{Failure, Status},
+};
 
 /// The cells above this one.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +27,14 @@ impl Upward {
     /// The URLs to dial.
     pub(crate) fn urls(&self) -> impl Iterator<Item = &CellUrl> {
         self.root.iter().chain(&self.parent)
+    }
+
+    /// Refuses a command that has no way to its target.
+    pub(crate) fn lead_to(&self, target: &Fqcn) -> Result<(), Failure> {
+        if !self.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("no way to '{target}'; give --root URL or --parent URL")))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -48,6 +59,39 @@ pub(crate) fn url(text: &str) -> Result<CellUrl, String> {
         Some(feature) => format!("'{scheme}' is not compiled in; build cellnet with the feature '{feature}'"),
         None => format!("no transport for the scheme '{scheme}'; use one of: {}", known.join(", ")),
     })
+}
+
+/// Starts a cell for a command that ends, by its name or one that nobody else has, and waits until it has a way to each
+/// target.
+pub(crate) async fn join(
+    trust: &Trust,
+    upward: &Upward,
+    name: Option<&Fqcn>,
+    targets: &[Fqcn],
+    within: Duration,
+) -> Result<(Cell, Result<(), Unreached>), Failure> {
+    let began = Instant::now();
+    let start = async |name| upward.dial(trust.builder(name)).start().await;
+    let reach_all = async |cell: &Cell| {
+        for target in targets {
+            reach(cell, target, began, within).await?;
+        }
+        Ok(())
+    };
+    let cell = start(name.cloned().unwrap_or_else(|| trust.random_name())).await?;
+    let reached = reach_all(&cell).await;
+    let routed = || targets.iter().all(|target| cell.route(target).is_some());
+    if reached.is_err() || name.is_some() || routed() {
+        return Ok((cell, reached));
+    }
+    // A parent passes on what comes from its children only, and now its name is known.
+    let neighbours = cell.neighbours();
+    let below = |parent: &Fqcn| format!("{parent}.{}", trust.random_name()).parse().ok();
+    let Some(child) = neighbours.first().and_then(below) else { return Ok((cell, reached)) };
+    cell.shutdown(SHUTDOWN).await;
+    let cell = start(child).await?;
+    let reached = reach_all(&cell).await;
+    Ok((cell, reached))
 }
 
 /// Waits until there is a way to a target, or at least as many links as there will be in time, which counts since

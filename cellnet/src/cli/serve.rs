@@ -3,6 +3,7 @@
 use cellnet::{ANY, Cell, CellEvent, CellUrl, Fqcn, HandlerError, Message, Request, SHUTDOWN};
 
 use super::{
+    inbox::{self, Files},
     net::{self, Upward},
     security::{Security, Use},
     show::Ready,
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     echo: Vec<String>,
 
     #[command(flatten)]
+    files: Files,
+
+    #[command(flatten)]
     security: Security,
 }
 
@@ -40,33 +44,42 @@ const EXAMPLES: &str = "\
 Examples:
   cellnet serve --name server --listen tcp://0:8002 --echo task
   cellnet serve --name relay-1 --listen tcp://0:8003 --root tcp://server.example:8002
-  cellnet serve --name relay-1.site-1 --parent tcp://relay.example:8003
+  cellnet serve --name relay-1.site-1 --parent tcp://relay.example:8003 --inbox /srv/inbox --inbox-quota 500GiB
   cellnet serve --name server --listen quic://0:8002,stcp://0:8002,wss://0:8443 --credentials pki/server.example
   cellnet serve --name site-1 --root quic://server.example:8002,stcp://server.example:8002 --credentials pki/site-1";
 
-pub(crate) async fn run(args: Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let name = check(&args)?;
     let listen = args.listen.iter().map(|url| (Use::Listen, url));
     let trust = args.security.load(listen.chain(args.upward.urls().map(|url| (Use::Dial, url))))?;
     let mut stop = Stop::new()?;
     let _reloading = Reloading::new(trust.clone())?;
-    let builder = trust.builder(name);
+    let builder = args.files.relay(trust.builder(name));
     let builder = args.listen.iter().cloned().fold(builder, cellnet::CellBuilder::listen);
     let cell = args.upward.dial(builder).start().await?;
     for channel in &args.echo {
         echo(&cell, channel);
     }
+    let transfers = args.files.open(&cell).await?;
+    let arriving = transfers.as_ref().map(|transfers| tokio::spawn(inbox::tell(transfers.arrivals(), json)));
     let watching = tokio::spawn(tell(cell.clone(), cell.events()));
     tokio::select! {
         () = stop.asked() => {}
         ended = serve(&cell) => ended?,
     }
     tracing::info!("stopping");
+    let ending = async {
+        if let Some(transfers) = &transfers {
+            transfers.shutdown().await;
+        }
+        cell.shutdown(SHUTDOWN).await;
+    };
     tokio::select! {
-        () = cell.shutdown(SHUTDOWN) => {}
+        () = ending => {}
         () = stop.asked() => tracing::warn!("stopped at once"),
     }
     watching.abort();
+    arriving.inspect(|arriving| arriving.abort());
     Ok(())
 }
 
@@ -135,6 +148,7 @@ mod tests {
                 parent: Vec::new(),
             },
             echo: Vec::new(),
+            files: Files::default(),
             security: Security::default(),
         }
     }

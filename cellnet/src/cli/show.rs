@@ -46,6 +46,17 @@ pub(crate) fn print_json(object: &impl Serialize) -> io::Result<()> {
     print_line(&serde_json::to_string(object)?)
 }
 
+/// Writes the command's object where people look for progress, as standard output belongs to something else.
+pub(crate) fn print_json_aside(object: &impl Serialize) -> io::Result<()> {
+    PRINTED_JSON.store(true, Relaxed);
+    writeln!(io::stderr(), "{}", serde_json::to_string(object)?)
+}
+
+/// Writes one JSON object before the last: something that happens while the command runs.
+pub(crate) fn print_event(event: &impl Serialize) -> io::Result<()> {
+    print_line(&serde_json::to_string(event)?)
+}
+
 /// Whether the command has printed its object, or tried.
 pub(crate) fn printed_json() -> bool {
     PRINTED_JSON.load(Relaxed)

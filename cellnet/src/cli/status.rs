@@ -2,7 +2,11 @@
 
 use std::{error::Error, fmt, io, process::ExitCode};
 
-use cellnet::{RequestError, ReturnCode, StartError, transport::TransportError};
+use cellnet::{
+    RequestError, ReturnCode, StartError,
+    transfer::{Reason, TransferError},
+    transport::TransportError,
+};
 use serde::Serialize;
 
 /// The exit status of the program; scripts rely on the numbers.
@@ -29,6 +33,22 @@ impl Status {
     /// The status that a reply's return code means; `None` for success. A reply without one succeeded.
     pub(crate) fn of_reply(code: Option<&ReturnCode>) -> Option<Self> {
         code.and_then(Self::of_code)
+    }
+
+    /// The status for a transfer that failed.
+    pub(crate) fn of_transfer(error: &TransferError) -> Self {
+        match error.reason() {
+            Reason::DiskFull | Reason::Quota | Reason::TooMany | Reason::Busy | Reason::NoInbox => {
+                Self::Limit
+            }
+            Reason::PermissionDenied | Reason::OutsideInbox | Reason::Stranger => Self::NotAuthorised,
+            Reason::Corrupt | Reason::SizeMismatch | Reason::SourceChanged => Self::Integrity,
+            Reason::Stalled => Self::Timeout,
+            Reason::Cancelled | Reason::ShuttingDown if matches!(error, TransferError::Peer { .. }) => {
+                Self::PeerGone
+            }
+            _ => Self::Failed,
+        }
     }
 
     fn of_code(code: &ReturnCode) -> Option<Self> {
@@ -63,6 +83,11 @@ impl Failure {
         self
     }
 
+    /// What the network said, or the code that says nothing else.
+    pub(crate) fn return_code(&self) -> ReturnCode {
+        self.code.clone().unwrap_or(ReturnCode::PROCESS_EXCEPTION)
+    }
+
     /// The object that `--json` prints if the command printed none of its own.
     pub(crate) fn report(&self) -> impl Serialize {
         let code = self.code.as_ref().map(ReturnCode::as_str);
@@ -91,6 +116,12 @@ impl From<RequestError> for Failure {
         };
         let status = Status::of_code(&error.code()).unwrap_or(Status::Failed);
         Self::new(status, format!("{}{advice}", chain(&error))).with_code(error.code())
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        Self::new(Status::of_transfer(&error), chain(&error)).with_code(error.reason().code())
     }
 }
 
@@ -156,6 +187,26 @@ mod tests {
             assert_eq!(Status::of_reply(Some(&code.into())), status, "{code}");
         }
         assert_eq!(Status::of_reply(None), None);
+    }
+
+    #[test]
+    fn failed_transfers_map_by_their_reason() {
+        let status = |reason| Status::of_transfer(&TransferError::here(reason, "x"));
+        for (reason, expected) in [
+            (Reason::DiskFull, Status::Limit),
+            (Reason::Quota, Status::Limit),
+            (Reason::PermissionDenied, Status::NotAuthorised),
+            (Reason::Stranger, Status::NotAuthorised),
+            (Reason::OutsideInbox, Status::NotAuthorised),
+            (Reason::Corrupt, Status::Integrity),
+            (Reason::SizeMismatch, Status::Integrity),
+            (Reason::SourceChanged, Status::Integrity),
+            (Reason::Stalled, Status::Timeout),
+            (Reason::Exists, Status::Failed),
+            (Reason::Cancelled, Status::Failed),
+        ] {
+            assert_eq!(status(reason), expected, "{reason}");
+        }
     }
 
     #[test]

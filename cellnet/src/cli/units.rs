@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `5s`, `500ms`, `2m`, `1h` or plain seconds.
+/// Reads `5s`, `500ms`, `2m`, `1h`, `7d` or plain seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration; write for example 5s, 500ms or 2m");
     let (number, unit) = split(text);
@@ -11,6 +11,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
@@ -18,8 +19,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() || duration > LONGEST { Err(wrong()) } else { Ok(duration) }
 }
 
-/// Reads a number of bytes, with `KiB`, `MiB` or `GiB` if need be.
-pub(crate) fn size(text: &str) -> Result<usize, String> {
+/// Reads a number of bytes, with `KiB`, `MiB`, `GiB` or `TiB` if need be.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a size; write for example 4096, 64KiB or 64MiB");
     let (number, unit) = split(text);
     let shift = match unit {
@@ -27,10 +28,16 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         "KiB" => 10,
         "MiB" => 20,
         "GiB" => 30,
+        "TiB" => 40,
         _ => return Err(wrong()),
     };
-    let number: usize = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// [`bytes`], of something that is held in memory.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    bytes(text)?.try_into().map_err(|_| format!("'{text}' is more than this machine can address"))
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -46,8 +53,15 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_and_without_unit() {
-        let table =
-            [("5s", 5000), ("5", 5000), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
+        let table = [
+            ("5s", 5000),
+            ("5", 5000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("7d", 604_800_000),
+        ];
         for (text, millis) in table {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -58,7 +72,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_unit() {
-        for (text, bytes) in [("0", 0), ("64", 64), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("64", 64), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30), ("1TiB", 1 << 40)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1MB", "99999999999999GiB"] {

@@ -28,6 +28,10 @@ mod ws;
 #[allow(dead_code)] // Shared with the interop tests, which use more of it.
 mod process;
 
+#[path = "../transfer/toll.rs"]
+#[allow(dead_code)] // Shared with the tests of transfers, which use more of it.
+mod toll;
+
 use std::time::Duration;
 
 use tokio::sync::Mutex;

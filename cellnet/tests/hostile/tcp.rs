@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use crate::{
     FLOODED, MIB, TURN,
     raw::{self, Raw, request},
-    victim::{Victim, peak_of},
+    toll::peak,
+    victim::Victim,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +154,7 @@ async fn a_million_tiny_messages_that_nobody_handles_cost_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_tiny_messages_for_a_handler_that_hangs_are_bounded_and_refused_only_after_the_patience() {
     let _turn = TURN.lock().await;
-    let before = peak_of(std::process::id());
+    let before = peak(std::process::id());
     let patience = Duration::from_secs(2);
     let server = cellnet::builder(Fqcn::server()).listen("tcp://127.0.0.1:0".parse().unwrap());
     let server = server.configure(|config| config.link.patience = patience).start().await.unwrap();
@@ -195,7 +196,7 @@ async fn a_million_tiny_messages_for_a_handler_that_hangs_are_bounded_and_refuse
     let written =
         tokio::time::timeout(Duration::from_secs(60), writing).await.expect("the peer goes on").unwrap();
     assert!(written, "the peer was cut off");
-    let grown = peak_of(std::process::id()).saturating_sub(before);
+    let grown = peak(std::process::id()).saturating_sub(before);
     assert!(grown < 128 * MIB, "grew by {grown} bytes");
     // Each was handled or is counted as refused.
     let all = async {

@@ -8,7 +8,7 @@ use cellnet::{
 };
 use cellnet_core::testkit::pki::Pki;
 
-use crate::{eventually, process::Process};
+use crate::{eventually, process::Process, toll};
 
 /// A server process that echoes on a plain channel, `task`, and on a streaming one, `echo`.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Victim {
 
     /// The most memory that it ever held, in bytes.
     pub(crate) fn peak(&self) -> u64 {
-        peak_of(self.process.pid())
+        toll::peak(self.process.pid())
     }
 
     /// Waits until it has logged something.
@@ -99,11 +99,4 @@ impl Victim {
 /// Credentials of files that are good as files.
 pub(crate) fn load(files: &CredentialFiles) -> Tls {
     Tls::load(files.clone()).expect("the files are there")
-}
-
-pub(crate) fn peak_of(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process that runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line that Linux has");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-    kib * 1024
 }

@@ -7,6 +7,7 @@ mod downloads;
 mod edge;
 mod faults;
 mod flare;
+mod files;
 mod identities;
 mod kits;
 mod leg;

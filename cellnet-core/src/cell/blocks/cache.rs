@@ -1,0 +1,537 @@
+//! What a relay keeps of transfers, and who waits for what: decided here, carried out elsewhere.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use super::{
+    place::Place,
+    pull::{Asker, Block, Flight, Hop, LONGEST_WAIT, Need, Pull, Reply, Sent, Stage, Waiter},
+};
+use crate::{
+    stats::{Budget, Counters},
+    transfer::{BlockAsk, Token},
+};
+
+/// Blocks, requests for them that wait, and those that are on their way. `R` is a request.
+#[derive(Debug)]
+pub(crate) struct Cache<R> {
+    pulls: HashMap<PullId, Pull<R>>,
+    /// Requests on their way, by who gets the reply and its id.
+    sent: HashMap<(ByteString, ByteString), (PullId, Place)>,
+    memory: Arc<Budget>,
+    counters: Arc<Counters>,
+    hold: Duration,
+}
+
+/// A transfer: the cell that has it, and its token.
+pub(crate) type PullId = (ByteString, Token);
+
+/// A request for a block, as far as it matters here.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) target: ByteString,
+    pub(crate) block: BlockAsk,
+    /// Whether nothing that is kept will do: what came before was damaged.
+    pub(crate) fresh: bool,
+    pub(crate) asker: Asker,
+    /// The request's id.
+    pub(crate) id: ByteString,
+    /// Where it would go, if there is a way.
+    pub(crate) hop: Option<Hop>,
+    /// What it takes in memory.
+    pub(crate) cost: usize,
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub(crate) enum Verdict<R> {
+    /// It goes on its way.
+    Forward(R),
+    /// This is the answer.
+    Answer(R, Arc<Reply>),
+    /// It stays here for now.
+    Kept,
+}
+
+/// A request that is to go on its way now.
+#[derive(Debug)]
+pub(crate) struct Release<R> {
+    pub(crate) request: R,
+    /// What it asks for, if others wait for its reply.
+    pub(crate) block: Option<(PullId, Place)>,
+}
+
+/// A message that answers a request, as it comes by on its way down.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    /// Whom it is for.
+    pub(crate) destination: ByteString,
+    /// The id of the request.
+    pub(crate) id: ByteString,
+    /// The neighbour that it came from.
+    pub(crate) from: ByteString,
+}
+
+/// What a reply leads to.
+#[derive(Debug)]
+pub(crate) struct Learnt<R> {
+    /// Requests that it answers too.
+    pub(crate) waiters: Vec<R>,
+    pub(crate) released: Vec<Release<R>>,
+    /// Where it is kept, if it is.
+    pub(crate) kept: Option<(PullId, Place)>,
+}
+
+/// Transfers that are known at a time.
+const MOST_PULLS: usize = 256;
+
+/// Blocks that are kept at most, however small: looking through them must be quick.
+const MOST_BLOCKS: usize = 1024;
+
+/// Blocks that are on their way at most.
+const MOST_FLIGHTS: usize = 4096;
+
+/// Requests that wait for one block at most.
+const MOST_WAITERS: usize = 256;
+
+/// A request that takes more than this does not wait here.
+const LARGEST_REQUEST: usize = 8 * 1024;
+
+/// What a request or a block takes besides itself: names, times, places in tables.
+const OVERHEAD: usize = 1024;
+
+/// What nobody asked for in this time is dropped.
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+
+impl<R> Cache<R> {
+    /// A cache that keeps no more than `memory`. `hold`: how long a child that is ahead waits for others.
+    pub(crate) fn new(memory: Arc<Budget>, counters: Arc<Counters>, hold: Duration) -> Self {
+        Self { pulls: HashMap::new(), sent: HashMap::new(), memory, counters, hold }
+    }
+
+    /// Takes a request, and says which others go on their way because of it.
+    pub(crate) fn ask(&mut self, asked: &Asked, request: R, now: Instant) -> (Verdict<R>, Vec<Release<R>>) {
+        let id = (asked.target.clone(), asked.block.token);
+        let verdict = self.judge(&id, asked, request, now);
+        (verdict, self.release(&id, now))
+    }
+
+    fn judge(&mut self, id: &PullId, asked: &Asked, request: R, now: Instant) -> Verdict<R> {
+        let place = Place::from(&asked.block);
+        if !self.knows(id, now) {
+            self.counters.block_misses.add(1);
+            return Verdict::Forward(request);
+        }
+        let share = self.share(now);
+        let pull = self.pulls.get_mut(id).expect("it is known");
+        let reach = pull.reach(share);
+        pull.meet(&asked.asker.peer, place, reach, now);
+        if asked.fresh {
+            pull.blocks.remove(&place);
+        }
+        if let Some(block) = pull.blocks.get_mut(&place) {
+            (block.used, pull.moved) = (now, now);
+            self.counters.block_hits.add(1);
+            self.counters.block_bytes.add(block.reply.body.len() as u64);
+            return Verdict::Answer(request, block.reply.clone());
+        }
+        let Some(hop) = &asked.hop else { return Verdict::Forward(request) };
+        match pull.flights.get_mut(&place) {
+            // What the others wait for may be damaged too, by a cache above.
+            Some(_) if asked.fresh => {
+                self.counters.block_misses.add(1);
+                Verdict::Forward(request)
+            }
+            Some(flight) => match flight.join(asked, request, &self.memory, now) {
+                None => {
+                    self.counters.block_coalesced.add(1);
+                    Verdict::Kept
+                }
+                Some(request) => {
+                    self.counters.block_misses.add(1);
+                    Verdict::Forward(request)
+                }
+            },
+            None => {
+                self.counters.block_misses.add(1);
+                self.depart(id.clone(), asked, hop.clone(), request, now)
+            }
+        }
+    }
+
+    /// Sends or holds a request for a block that nobody else has asked for.
+    fn depart(&mut self, id: PullId, asked: &Asked, hop: Hop, request: R, now: Instant) -> Verdict<R> {
+        let place = Place::from(&asked.block);
+        let key = (asked.asker.origin.clone(), asked.id.clone());
+        let flights: usize = self.pulls.values().map(|pull| pull.flights.len()).sum();
+        if flights >= MOST_FLIGHTS || self.sent.contains_key(&key) {
+            return Verdict::Forward(request);
+        }
+        let (mut request, mut held) = (Some(request), None);
+        if !asked.fresh && !self.hold.is_zero() && self.must_wait(&id, place, now) {
+            held = Waiter::new(asked, &mut request, &self.memory, now);
+        }
+        let pull = self.pulls.get_mut(&id).expect("it is known");
+        let stage = match held {
+            Some(waiter) => {
+                self.counters.block_holds.add(1);
+                Stage::Held(waiter)
+            }
+            None => {
+                self.sent.insert(key.clone(), (id, place));
+                Stage::Sent(Sent { key, hop: Some(hop), at: now })
+            }
+        };
+        pull.flights.insert(place, Flight { stage, waiters: VecDeque::new() });
+        request.map_or(Verdict::Kept, Verdict::Forward)
+    }
+
+    /// Notes where a request goes that was released.
+    pub(crate) fn departed(&mut self, (id, place): &(PullId, Place), hop: Hop) {
+        let flight = self.pulls.get_mut(id).and_then(|pull| pull.flights.get_mut(place));
+        if let Some(Flight { stage: Stage::Sent(sent), .. }) = flight {
+            sent.hop = Some(hop);
+        }
+    }
+
+    /// Takes a reply that passes. `None` if it answers nothing that is known here.
+    pub(crate) fn learn(
+        &mut self,
+        answered: &Answered,
+        target: &str,
+        reply: Arc<Reply>,
+        now: Instant,
+    ) -> Option<Learnt<R>> {
+        let (id, place) = self.answers(answered).filter(|((owner, _), _)| **owner == *target)?;
+        let pull = self.pulls.get_mut(&id)?;
+        let flight = pull.flights.remove(&place)?;
+        pull.arrived(cost(&reply), now);
+        if let Stage::Sent(sent) = flight.stage {
+            self.sent.remove(&sent.key);
+        }
+        let waiters: Vec<_> = flight.waiters.into_iter().map(|waiter| waiter.request).collect();
+        self.counters.block_bytes.add((waiters.len() * reply.body.len()) as u64);
+        let kept = self.keep(&id, place, reply, now).then(|| (id.clone(), place));
+        let released = self.release(&id, now);
+        Some(Learnt { waiters, released, kept })
+    }
+
+    /// Takes a refusal that passes: it may be about the asker alone, so the next one's request goes on its way.
+    pub(crate) fn refused(&mut self, answered: &Answered, now: Instant) -> Vec<Release<R>> {
+        let Some((id, place)) = self.answers(answered) else { return Vec::new() };
+        self.next_in_line(&id, place, now).into_iter().collect()
+    }
+
+    /// Gives up a request that could not go on its way.
+    pub(crate) fn failed(&mut self, (id, place): &(PullId, Place), now: Instant) -> Option<Release<R>> {
+        self.next_in_line(id, *place, now)
+    }
+
+    /// Replaces what is kept by another copy of it.
+    pub(crate) fn settle(&mut self, (id, place): &(PullId, Place), shared: &Arc<Reply>, own: Arc<Reply>) {
+        let block = self.pulls.get_mut(id).and_then(|pull| pull.blocks.get_mut(place));
+        if let Some(block) = block.filter(|block| Arc::ptr_eq(&block.reply, shared)) {
+            block.reply = own;
+        }
+    }
+
+    /// The request that a message answers, if it comes from where that went.
+    fn answers(&self, answered: &Answered) -> Option<(PullId, Place)> {
+        let key = (answered.destination.clone(), answered.id.clone());
+        let (id, place) = self.sent.get(&key)?;
+        match &self.pulls.get(id)?.flights.get(place)?.stage {
+            Stage::Sent(sent) if sent.hop.as_ref()?.peer == answered.from => Some((id.clone(), *place)),
+            _ => None,
+        }
+    }
+
+    /// Lets requests go that need not wait (any longer).
+    pub(crate) fn release(&mut self, id: &PullId, now: Instant) -> Vec<Release<R>> {
+        let mut released = Vec::new();
+        let Some(pull) = self.pulls.get(id) else { return released };
+        let held = pull.flights.iter().filter_map(|(place, flight)| match &flight.stage {
+            Stage::Held(waiter) => Some((*place, waiter.since)),
+            Stage::Sent(_) => None,
+        });
+        let held: Vec<_> = held.collect();
+        for (place, since) in held {
+            let expired = since + self.hold <= now;
+            if expired {
+                let share = self.share(now);
+                self.pulls.get_mut(id).expect("it was just there").leave_behind(share, now);
+            }
+            if !expired && self.must_wait(id, place, now) {
+                break;
+            }
+            released.extend(self.next_in_line(id, place, now));
+        }
+        released
+    }
+
+    /// Gives up what was asked for a block, if anything, and lets the next request go on its way.
+    fn next_in_line(&mut self, id: &PullId, place: Place, now: Instant) -> Option<Release<R>> {
+        let flight = self.pulls.get_mut(id)?.flights.remove(&place)?;
+        let Flight { stage, mut waiters } = flight;
+        let next = match stage {
+            Stage::Held(waiter) => Some(waiter),
+            Stage::Sent(sent) => {
+                self.sent.remove(&sent.key);
+                waiters.pop_front()
+            }
+        };
+        let Waiter { asker, id: request_id, request, .. } = next?;
+        let key = (asker.origin, request_id);
+        if self.sent.contains_key(&key) {
+            // Nobody honest uses an id twice; its request goes, and the others ask again in their time.
+            return Some(Release { request, block: None });
+        }
+        self.sent.insert(key.clone(), (id.clone(), place));
+        let stage = Stage::Sent(Sent { key, hop: None, at: now });
+        self.pulls.get_mut(id)?.flights.insert(place, Flight { stage, waiters });
+        Some(Release { request, block: Some((id.clone(), place)) })
+    }
+
+    /// A link ended: who asked by it waits no longer, and what was sent by it is sent again.
+    pub(crate) fn link_down(&mut self, link: u64, now: Instant) -> Vec<Release<R>> {
+        let mut lost = Vec::new();
+        for (id, pull) in &mut self.pulls {
+            pull.flights.retain(|place, flight| {
+                flight.waiters.retain(|waiter| waiter.asker.link != link);
+                match &mut flight.stage {
+                    Stage::Held(waiter) if waiter.asker.link == link => {
+                        let next = flight.waiters.pop_front();
+                        let keep = next.is_some();
+                        next.into_iter().for_each(|next| *waiter = next);
+                        return keep;
+                    }
+                    Stage::Sent(Sent { hop: Some(hop), .. }) if hop.link == link => {
+                        lost.push((id.clone(), *place))
+                    }
+                    // Its reply still comes by here, and others wait for it.
+                    Stage::Held(_) | Stage::Sent(_) => {}
+                }
+                true
+            });
+        }
+        lost.into_iter().filter_map(|(id, place)| self.next_in_line(&id, place, now)).collect()
+    }
+
+    /// Does what is due. Says when it will have to be done again, if anything is left.
+    pub(crate) fn sweep(&mut self, now: Instant) -> (Vec<Release<R>>, Option<Instant>) {
+        let mut released = Vec::new();
+        let ids: Vec<_> = self.pulls.keys().cloned().collect();
+        for id in ids {
+            let pull = self.pulls.get_mut(&id).expect("nobody else removes it");
+            pull.blocks.retain(|_, block| block.used + IDLE > now);
+            for flight in pull.flights.values_mut() {
+                let patient = |waiter: &Waiter<R>| waiter.since + LONGEST_WAIT > now;
+                let (stay, go) = std::mem::take(&mut flight.waiters).into_iter().partition(patient);
+                flight.waiters = stay;
+                let go: VecDeque<Waiter<R>> = go;
+                released
+                    .extend(go.into_iter().map(|waiter| Release { request: waiter.request, block: None }));
+            }
+            let stale = pull.flights.iter().filter(|(_, flight)| match &flight.stage {
+                Stage::Sent(sent) => pull.stale_at(sent) <= now,
+                Stage::Held(_) => false,
+            });
+            let stale: Vec<_> = stale.map(|(place, _)| *place).collect();
+            released.extend(stale.into_iter().filter_map(|place| self.next_in_line(&id, place, now)));
+            released.extend(self.release(&id, now));
+        }
+        self.pulls.retain(|_, pull| pull.is_of_use() || pull.moved + IDLE > now);
+        (released, self.pulls.values().filter_map(|pull| pull.next_due(self.hold)).min())
+    }
+
+    /// Whether a transfer is known, or can be from now on.
+    fn knows(&mut self, id: &PullId, now: Instant) -> bool {
+        if self.pulls.contains_key(id) {
+            return true;
+        }
+        if self.pulls.len() >= MOST_PULLS {
+            let useless = self.pulls.iter().filter(|(_, pull)| !pull.is_of_use());
+            let Some(oldest) = useless.min_by_key(|(_, pull)| pull.moved).map(|(id, _)| id.clone()) else {
+                return false;
+            };
+            self.pulls.remove(&oldest);
+        }
+        self.pulls.insert(id.clone(), Pull::new(self.ceiling(), !self.hold.is_zero(), now));
+        true
+    }
+
+    /// Bytes for blocks; the rest is for requests that wait.
+    fn ceiling(&self) -> usize {
+        self.memory.limit() - self.memory.limit() / 8
+    }
+
+    /// What one transfer may keep of what somebody needs, if others would keep more.
+    fn share(&self, now: Instant) -> usize {
+        self.ceiling() / self.pulls.values().filter(|pull| pull.is_shared(now)).count().max(1)
+    }
+
+    /// Whether a request should wait: somebody else needs its block soon, and the room for it is taken by blocks that
+    /// are needed sooner.
+    fn must_wait(&self, id: &PullId, place: Place, now: Instant) -> bool {
+        let wish = self.wish(id, place, now);
+        let pull = &self.pulls[id];
+        if wish.need < Need::Soon || pull.typical() > wish.share {
+            return false;
+        }
+        let wanted = pull.typical() * (1 + pull.coming());
+        let free = self.ceiling().saturating_sub(self.memory.used());
+        wanted > free && wanted > free + self.yielding(&wish, now).map(|(_, _, cost)| cost).sum::<usize>()
+    }
+
+    /// Keeps a block if it is worth it. The body is shared until it is [settled](Self::settle).
+    fn keep(&mut self, id: &PullId, place: Place, reply: Arc<Reply>, now: Instant) -> bool {
+        let cost = cost(&reply);
+        let wish = self.wish(id, place, now);
+        if wish.need == Need::Nobody && self.pulls[id].allowance < cost || cost > wish.share {
+            return false;
+        }
+        let memory = loop {
+            let few = self.pulls.values().map(|pull| pull.blocks.len()).sum::<usize>() < MOST_BLOCKS;
+            if let Some(memory) = few.then(|| self.memory.reserve_below(cost, self.ceiling())).flatten() {
+                break memory;
+            }
+            let first = self.yielding(&wish, now).max_by_key(|(rank, ..)| *rank);
+            let Some((_, (id, place), _)) = first else { return false };
+            let id = id.clone();
+            self.pulls.get_mut(&id).expect("it was just there").blocks.remove(&place);
+        };
+        let pull = self.pulls.get_mut(id).expect("the caller knows it");
+        if wish.need == Need::Nobody {
+            pull.allowance -= cost;
+        }
+        pull.blocks.insert(place, Block { reply, used: now, memory });
+        true
+    }
+
+    fn wish<'a>(&self, id: &'a PullId, place: Place, now: Instant) -> Wish<'a> {
+        let share = self.share(now);
+        let pull = &self.pulls[id];
+        Wish { id, place, need: pull.need(place, pull.reach(share), now), share, poor: pull.kept() < share }
+    }
+
+    /// Blocks that would make room for another one, with what they take. Those with the highest rank go first.
+    fn yielding<'a>(
+        &'a self,
+        wish: &'a Wish<'_>,
+        now: Instant,
+    ) -> impl Iterator<Item = (Rank, (&'a PullId, Place), usize)> {
+        self.pulls.iter().flat_map(move |(id, pull)| {
+            let reach = pull.reach(wish.share);
+            let (own, rich) = (id == wish.id, wish.poor && pull.kept() > wish.share);
+            pull.blocks.iter().filter_map(move |(place, block)| {
+                let later = own && *place > wish.place;
+                let rank = match pull.need(*place, reach, now) {
+                    Need::Nobody => Rank::Unneeded(now - block.used),
+                    Need::Far if wish.need == Need::Soon || wish.need == Need::Far && later => {
+                        Rank::Far(*place)
+                    }
+                    Need::Soon if wish.need == Need::Soon && later => Rank::Later(*place),
+                    Need::Soon if wish.need == Need::Soon && !own && rich => Rank::Rich(*place),
+                    Need::Far | Need::Soon => return None,
+                };
+                Some((rank, (id, *place), block.memory.bytes()))
+            })
+        })
+    }
+
+    /// The places of the blocks of a transfer that are kept.
+    #[cfg(test)]
+    pub(crate) fn kept(&self, id: &PullId) -> Vec<Place> {
+        self.pulls.get(id).into_iter().flat_map(|pull| pull.blocks.keys().copied()).collect()
+    }
+}
+
+/// A block that is to be kept.
+struct Wish<'a> {
+    id: &'a PullId,
+    place: Place,
+    need: Need,
+    share: usize,
+    /// Whether the transfer has less than its share.
+    poor: bool,
+}
+
+/// Which block goes first to make room: the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Of another transfer, which has more than its share.
+    Rich(Place),
+    /// Needed later than the one that comes.
+    Later(Place),
+    /// Needed by those only who are far behind.
+    Far(Place),
+    /// Needed by nobody known; unused for so long.
+    Unneeded(Duration),
+}
+
+impl<R> Flight<R> {
+    /// Lets a request wait with the others. Gives it back if it cannot.
+    fn join(&mut self, asked: &Asked, request: R, memory: &Arc<Budget>, now: Instant) -> Option<R> {
+        let held = match &mut self.stage {
+            Stage::Held(waiter) => Some(waiter),
+            Stage::Sent(_) => None,
+        };
+        let mut waiting = held.into_iter().chain(&mut self.waiters);
+        let mut request = Some(request);
+        if let Some(waiter) = waiting.find(|waiter| waiter.asker == asked.asker) {
+            // Who asks again has given up on its first request. Its time runs on.
+            if let Some(again) = Waiter::new(asked, &mut request, memory, waiter.since) {
+                *waiter = again;
+            }
+            return request;
+        }
+        if self.waiters.len() < MOST_WAITERS {
+            self.waiters.extend(Waiter::new(asked, &mut request, memory, now));
+        }
+        request
+    }
+}
+
+impl<R> Waiter<R> {
+    /// Takes the request, if there is memory for it.
+    fn new(asked: &Asked, request: &mut Option<R>, memory: &Arc<Budget>, now: Instant) -> Option<Self> {
+        if asked.cost > LARGEST_REQUEST {
+            return None;
+        }
+        let memory = memory.reserve(asked.cost + OVERHEAD)?;
+        let (asker, id) = (asked.asker.clone(), asked.id.clone());
+        Some(Self { asker, id, request: request.take()?, since: now, _memory: memory })
+    }
+}
+
+impl<R> Pull<R> {
+    /// Whether there is anything in it that must not be forgotten.
+    fn is_of_use(&self) -> bool {
+        !self.blocks.is_empty() || !self.flights.is_empty()
+    }
+
+    /// When something has to be done about it.
+    fn next_due(&self, hold: Duration) -> Option<Instant> {
+        let blocks = self.blocks.values().map(|block| block.used + IDLE);
+        let flights = self.flights.values().map(|flight| {
+            let stage = match &flight.stage {
+                Stage::Held(waiter) => waiter.since + hold,
+                Stage::Sent(sent) => self.stale_at(sent),
+            };
+            let waiters = flight.waiters.iter().map(|waiter| waiter.since + LONGEST_WAIT);
+            waiters.fold(stage, Instant::min)
+        });
+        let empty = (!self.is_of_use()).then(|| self.moved + IDLE);
+        blocks.chain(flights).chain(empty).min()
+    }
+}
+
+/// What a block takes in memory.
+fn cost(reply: &Reply) -> usize {
+    reply.headers.memory() + reply.body.len() + OVERHEAD
+}

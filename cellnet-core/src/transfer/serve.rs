@@ -1,0 +1,275 @@
+//! What a cell answers about transfers.
+
+use std::sync::{Arc, Weak};
+
+use tokio::time::timeout;
+
+use super::{
+    Progress, Reason, TransferError,
+    asker::Asker,
+    handle::Arrival,
+    live::LiveBlock,
+    manifest::{Manifest, Walk},
+    offered::{Content, NOTHING, Offered},
+    path::RelPath,
+    pull::{Pull, Source},
+    shared::Shared,
+    sink::{Sink, blocking},
+    wire::{self, BlockAsk, Cancel, Done, LENGTH, LIVE, ListAsk, Offer, Open, Page, SAFE},
+};
+use crate::{
+    cell::{HandlerError, Request},
+    message::Message,
+    wire::Value,
+};
+
+/// Answers what other cells ask about transfers.
+pub(crate) fn register(shared: &Arc<Shared>) {
+    answer(shared, wire::BLOCK, block);
+    answer(shared, wire::LIST, list);
+    answer(shared, wire::DONE, done);
+    answer(shared, wire::OPEN, open);
+    answer(shared, wire::OFFER, offer);
+    answer(shared, wire::CANCEL, cancel);
+}
+
+fn answer<F, Fut>(shared: &Arc<Shared>, topic: &'static str, handler: F)
+where
+    F: Fn(Arc<Shared>, Request) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<Message, TransferError>> + Send + 'static,
+{
+    // The cell holds the handler, and what is shared holds the cell.
+    let shared = Arc::downgrade(shared);
+    shared.upgrade().expect("the caller has it").cell.handle(
+        wire::CHANNEL,
+        topic,
+        move |request: Request| {
+            let shared = Weak::upgrade(&shared);
+            async move {
+                let Some(shared) = shared.filter(|shared| !shared.stop.is_cancelled()) else {
+                    return Ok(wire::refusal(Reason::ShuttingDown, "the transfers of this cell have ended"));
+                };
+                Ok::<Message, HandlerError>(handler(shared, request).await.unwrap_or_else(Message::from))
+            }
+        },
+    );
+}
+
+/// A block of something that was offered.
+async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let ask = BlockAsk::decode(request.message.payload.as_bytes())
+        .ok_or_else(|| TransferError::here(Reason::Protocol, "request for a block not understood"))?;
+    let offered = shared.offers.find(&ask.token, &request.origin)?;
+    if let Content::Live(live) = &offered.content {
+        let safe = request.message.headers.get(SAFE).and_then(Value::as_u64).unwrap_or(0);
+        let (block, length) = live.block(ask.block, safe).await.inspect_err(|error| offered.fail(error))?;
+        let reply = match block {
+            LiveBlock::Here(block) => Message::new(block),
+            LiveBlock::Behind => Message::new(NOTHING),
+            LiveBlock::Later => return Ok(wire::pending("not read yet")),
+        };
+        let reply = reply.with_header(LIVE, true);
+        return Ok(match length {
+            Some(length) => reply.with_header(LENGTH, length),
+            None => reply,
+        });
+    }
+    match offered.block(&shared.blocks, ask).await {
+        Some(Ok(block)) => Ok(Message::new(block)),
+        Some(Err(error)) => {
+            // Who asks for what there is not harms nobody else.
+            if error.reason() != Reason::Protocol {
+                offered.fail(&error);
+            }
+            Err(error)
+        }
+        None => Ok(wire::pending("no memory for another block now")),
+    }
+}
+
+/// A page of the manifest.
+async fn list(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let ask: ListAsk = wire::decode(request.message.payload.as_bytes())?;
+    let offered = shared.offers.find(&ask.token, &request.origin)?;
+    Ok(Message::new(wire::encode(&Page { entries: offered.page(ask.from) })))
+}
+
+/// What a sink has to say about how it went.
+async fn done(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let done: Done = wire::decode(request.message.payload.as_bytes())?;
+    let (who, offered) = (&request.origin, shared.offers.find(&done.token, &request.origin)?);
+    if let Some((word, text)) = done.failure {
+        offered.conclude(who, Err(TransferError::peer(who, Reason::parse(&word), text)));
+        return Ok(Message::empty());
+    }
+    let claimed = done.receipt.ok_or_else(|| TransferError::here(Reason::Protocol, "no receipt"))?;
+    let mut checked = offered.checked();
+    let Ok(checked) = timeout(HELD, checked.wait_for(Option::is_some)).await else {
+        return Ok(wire::pending("digests are being compared"));
+    };
+    let known = match checked.map(|checked| checked.clone()) {
+        Ok(Some(known)) => known.inspect_err(|error| offered.fail(error))?,
+        _ => return Err(TransferError::here(Reason::Io, "reading was broken off")),
+    };
+    if !known.agrees(&claimed) {
+        let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
+        let error = TransferError::here(Reason::Corrupt, text);
+        offered.conclude(who, Err(error.clone()));
+        return Err(error);
+    }
+    if done.placed {
+        offered.conclude(who, Ok(claimed));
+    }
+    Ok(Message::empty())
+}
+
+/// Somebody wants what is in the outbox.
+async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let Open { path } = wire::decode(request.message.payload.as_bytes())?;
+    let outbox = shared.outbox.clone();
+    let outbox = outbox
+        .ok_or_else(|| TransferError::here(Reason::NoInbox, "nothing can be fetched from this cell"))?;
+    let most = (shared.config.max_transfers / 4).max(1);
+    if shared.offers.count_for(&request.origin) >= most {
+        return Err(TransferError::here(
+            Reason::TooMany,
+            format!("{most} transfers to '{}' are open", request.origin),
+        ));
+    }
+    let path = RelPath::parse(&path)?;
+    let walk = Walk { max_entries: shared.config.max_entries, skip_special: true, skip_partial: true };
+    let manifest = blocking(move || Manifest::of_outbox(&outbox, &path, walk)).await?;
+    let offered = Arc::new(Offered::new(Content::Files(Arc::new(manifest)), shared.config.block()));
+    drop(offered.admit(&request.origin));
+    let offer = offered.offer("", false);
+    shared.offers.add(offered)?;
+    Ok(Message::new(wire::encode(&offer)))
+}
+
+/// Somebody offers something for the inbox, for the first time or to hear how it is going.
+async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let offer: Offer = wire::decode(request.message.payload.as_bytes())?;
+    let source = Source { cell: request.origin.clone(), token: offer.token };
+    if let Some(pull) = shared.pulls.find(&offer.token) {
+        if pull.source() != source {
+            return Err(TransferError::here(Reason::Stranger, "the offer was taken over by another"));
+        }
+        return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
+    }
+    let inbox = shared.inbox.clone();
+    let inbox = inbox.ok_or_else(|| TransferError::here(Reason::NoInbox, "this cell takes no files"))?;
+    check_offer(&offer, shared.config.max_entries)?;
+    let path = RelPath::parse(&offer.path)?;
+    if let Some(pull) = shared.pulls.same(path.as_str(), &offer.fingerprint) {
+        if pull.source().cell != request.origin && pull.is_served() {
+            let text = format!("'{}' sends the same", pull.source().cell);
+            return Err(TransferError::here(Reason::Busy, text));
+        }
+        shared.pulls.add(offer.token, pull.clone(), usize::MAX / 4)?;
+        pull.take_over(source);
+        return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
+    }
+    let progress = tokio::sync::watch::channel(Progress::default()).0;
+    let stopped = shared.stop.child_token();
+    let pull =
+        Arc::new(Pull::new(source, offer.fingerprint, path.as_str(), progress, stopped, shared.stop.clone()));
+    shared.pulls.add(offer.token, pull.clone(), shared.config.max_transfers)?;
+    let accepted = pull.report()?;
+    let (config, tasks, arrivals) = (shared.config.clone(), shared.tasks.clone(), shared.arrivals.clone());
+    let asker = Arc::new(Asker::new(shared.cell.clone(), pull.clone(), &config, None));
+    let origin = request.origin;
+    tasks.spawn(async move {
+        let shown = path.to_string();
+        let outcome = receive(inbox, asker, pull, offer, path, config).await;
+        match &outcome {
+            Ok(receipt) => tracing::info!(%origin, path = shown, %receipt, "received"),
+            Err(error) => {
+                tracing::warn!(%origin, path = shown, %error, reason = %error.reason(), "not received")
+            }
+        }
+        // Nobody has to listen.
+        let _ = arrivals.send(Arrival { origin, path: shown, outcome });
+    });
+    Ok(Message::new(wire::encode(&accepted)))
+}
+
+/// Pulls what was offered for the inbox.
+async fn receive(
+    inbox: Arc<super::inbox::Inbox>,
+    asker: Arc<Asker>,
+    pull: Arc<Pull>,
+    offer: Offer,
+    path: RelPath,
+    config: Arc<super::TransferConfig>,
+) -> Result<super::Receipt, TransferError> {
+    let root = inbox.dir.clone();
+    let room = {
+        let (asker, offer, path) = (asker.clone(), offer.clone(), path.clone());
+        let listed = async move {
+            // What is there of it from before is not counted twice.
+            let page = asker.list(0).await?;
+            blocking(move || {
+                let roots = page.entries.iter().filter(|entry| !entry.path.contains('/'));
+                let resumed = roots.map(|entry| inbox.partial_bytes(&path, &entry.path)).sum();
+                inbox.reserve(offer.token, offer.bytes, offer.stored, resumed)
+            })
+            .await
+        };
+        tokio::select! {
+            biased;
+            () = pull.stopped.cancelled() => Err(pull.why()),
+            room = listed => room,
+            () = tokio::time::sleep(config.patience) => {
+                Err(TransferError::here(Reason::Stalled, "the manifest did not come"))
+            }
+        }
+    };
+    let sink =
+        |allowed| Sink { asker: asker.clone(), pull: pull.clone(), offer, root, path, config, allowed };
+    match room {
+        Ok(room) => sink(room.bytes).run().await,
+        Err(error) => {
+            pull.end(Err(error.clone()));
+            asker.failed(&error).await;
+            pull.close();
+            Err(error)
+        }
+    }
+}
+
+/// Whether an offer makes sense at all.
+pub(crate) fn check_offer(offer: &Offer, max_entries: usize) -> Result<(), TransferError> {
+    let refused = |reason, text: String| Err(TransferError::here(reason, text));
+    if !offer.block.is_power_of_two() || !(wire::MIN_BLOCK..=wire::MAX_BLOCK).contains(&offer.block) {
+        return refused(Reason::Unsupported, format!("blocks of {} bytes", offer.block));
+    }
+    if offer.entries as usize > max_entries {
+        return refused(
+            Reason::TooMany,
+            format!("{} files and directories, {max_entries} at most", offer.entries),
+        );
+    }
+    if offer.entries == 0 || offer.files > offer.entries || (offer.bytes.is_none() && offer.entries != 1) {
+        return refused(Reason::Protocol, "an offer that does not add up".into());
+    }
+    Ok(())
+}
+
+/// The other side gives a transfer up.
+async fn cancel(shared: Arc<Shared>, request: Request) -> Result<Message, TransferError> {
+    let cancel: Cancel = wire::decode(request.message.payload.as_bytes())?;
+    let why = TransferError::peer(&request.origin, Reason::parse(&cancel.reason), cancel.text);
+    if let Ok(offered) = shared.offers.find(&cancel.token, &request.origin) {
+        offered.conclude(&request.origin, Err(why));
+        return Ok(Message::empty());
+    }
+    let pull = shared.pulls.find(&cancel.token).filter(|pull| pull.source().cell == request.origin);
+    match pull.filter(|pull| pull.source().token == cancel.token) {
+        Some(pull) => pull.cancel(why),
+        None => return Err(TransferError::here(Reason::Stranger, "no such transfer")),
+    }
+    Ok(Message::empty())
+}
+
+/// How long an answer about digests may take before the other side is told to ask again.
+const HELD: std::time::Duration = std::time::Duration::from_secs(5);
