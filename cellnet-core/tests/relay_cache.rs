@@ -18,16 +18,14 @@ use cellnet_core::{
     message::{Message, MessageKind, ReturnCode},
     testkit::sim::{Sim, fqcn},
     tls::TlsMode,
-    transfer::{
-        BLOCK, BlockAsk, CHANNEL, FRESH, LIVE, SAFE, SendOptions, Token, TransferConfig, Transfers,
-    },
+    transfer::{BLOCK, BlockAsk, CHANNEL, FRESH, LIVE, SAFE, SendOptions, Token, TransferConfig, Transfers},
     wire::keys::cn,
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::{sync::Semaphore, time::Instant};
 
-/// Bytes of a block.
-const SIZE: usize = 16 * 1024;
+/// Bytes of a block; more than what goes with control messages.
+const SIZE: usize = 65 * 1024;
 
 /// What a source was asked.
 #[derive(Default)]
@@ -88,7 +86,7 @@ async fn pull(cell: &Cell, blocks: u64, each: Duration) {
 
 /// A relay that has room for some sixty blocks.
 fn sim() -> Sim {
-    Sim::new().configured(|config| config.block_cache = 1 << 20)
+    Sim::new().configured(|config| config.block_cache = 4 << 20)
 }
 
 async fn children(sim: &Sim, relay: &str, count: usize) -> Vec<Cell> {
@@ -122,7 +120,8 @@ async fn twenty_children_of_uneven_pace_cost_one_copy() {
     let shared = counters.block_hits.get() + counters.block_coalesced.get();
     assert_eq!(shared + counters.block_misses.get(), 20 * 200);
     assert!(counters.block_bytes.get() >= 20 * 180 * SIZE as u64);
-    let foreign = [&server, &relay].into_iter().chain(&children).map(|cell| cell.counters().foreign_origins.get());
+    let foreign =
+        [&server, &relay].into_iter().chain(&children).map(|cell| cell.counters().foreign_origins.get());
     assert_eq!(foreign.sum::<u64>(), 0);
 }
 
@@ -179,7 +178,8 @@ async fn when_the_first_asker_dies_the_others_get_the_block_that_it_asked_for() 
     let children = children(&sim, "relay", 3).await;
     let first = tokio::spawn(ask(&children[0], 1).into_future());
     settle().await;
-    let others: Vec<_> = children[1..].iter().map(|child| tokio::spawn(ask(child, 1).into_future())).collect();
+    let others: Vec<_> =
+        children[1..].iter().map(|child| tokio::spawn(ask(child, 1).into_future())).collect();
     settle().await;
     assert_eq!(relay.counters().block_coalesced.get(), 2);
     children[0].cancel();
@@ -202,7 +202,11 @@ async fn a_reply_that_does_not_come_is_asked_for_by_the_next_one() {
         // The first one is never answered.
         let first = count.fetch_add(1, SeqCst) == 0;
         async move {
-            Ok::<_, HandlerError>(if first { Answer::Deferred } else { Answer::Reply(Message::new(vec![1; SIZE])) })
+            Ok::<_, HandlerError>(if first {
+                Answer::Deferred
+            } else {
+                Answer::Reply(Message::new(vec![1; SIZE]))
+            })
         }
     });
     let _relay = sim.cell("relay", &["server"]).await;
@@ -282,7 +286,9 @@ async fn what_must_be_fresh_or_belongs_to_one_receiver_is_not_shared() {
         let version = count.fetch_add(1, SeqCst) as u8;
         let ask = BlockAsk::decode(request.message.payload.as_bytes()).unwrap();
         let message = Message::new(vec![version; SIZE]);
-        async move { Ok::<_, HandlerError>(if ask.block == 9 { message.with_header(LIVE, true) } else { message }) }
+        async move {
+            Ok::<_, HandlerError>(if ask.block == 9 { message.with_header(LIVE, true) } else { message })
+        }
     });
     let _relay = sim.cell("relay", &["server"]).await;
     let children = children(&sim, "relay", 3).await;
@@ -313,8 +319,11 @@ async fn a_sibling_cannot_put_a_block_into_the_cache() {
         };
         let server = start("server", &[]).await;
         let relay = start("relay", &["server"]).await;
-        let (site, other, mallory) =
-            (start("relay.site", &["relay"]).await, start("relay.other", &["relay"]).await, start("relay.mallory", &["relay"]).await);
+        let (site, other, mallory) = (
+            start("relay.site", &["relay"]).await,
+            start("relay.other", &["relay"]).await,
+            start("relay.mallory", &["relay"]).await,
+        );
         let source = Source::gated().serve(&server);
         // The worst case: the id of the request is known.
         let id = Arc::new(Mutex::new(None));
@@ -384,9 +393,11 @@ async fn what_others_say_on_the_channel_passes() {
         async move { Ok::<_, HandlerError>(Message { payload: request.message.payload, ..Message::default() }) }
     });
     let block = BlockAsk { token: Token([7; 16]), file: 0, block: 1 }.encode();
-    for (topic, payload) in [("list", block.clone()), (BLOCK, vec![1; 200].into()), (BLOCK, block.slice(1..))] {
+    for (topic, payload) in [("list", block.clone()), (BLOCK, vec![1; 200].into()), (BLOCK, block.slice(1..))]
+    {
         for child in &children {
-            let reply = child.request(server.name(), CHANNEL, topic, Message::new(payload.clone())).await.unwrap();
+            let reply =
+                child.request(server.name(), CHANNEL, topic, Message::new(payload.clone())).await.unwrap();
             assert_eq!(reply.payload.as_bytes(), payload);
         }
     }
@@ -402,7 +413,8 @@ async fn what_others_say_on_the_channel_passes() {
 async fn twenty_receivers_behind_a_relay_get_a_file_for_one_copy() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("model");
-    let bytes: Vec<u8> = (0_u32..2 << 20).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        (0_u32..2 << 20).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     std::fs::write(&file, &bytes).unwrap();
     // Half of the file fits.
     let sim = Sim::new().configured(|config| config.block_cache = 5 << 20);
@@ -433,7 +445,10 @@ async fn twenty_receivers_behind_a_relay_get_a_file_for_one_copy() {
     let digests: HashSet<_> = receipts.into_iter().map(|receipt| receipt.unwrap().digest).collect();
     assert_eq!(digests.len(), 1);
     for target in &targets {
-        assert!(std::fs::read(scratch.path().join(target.as_str()).join("model")).unwrap() == bytes, "{target}");
+        assert!(
+            std::fs::read(scratch.path().join(target.as_str()).join("model")).unwrap() == bytes,
+            "{target}"
+        );
     }
     let uplink = uplink.load(SeqCst);
     assert!(uplink <= bytes.len() as u64 * 11 / 10, "{uplink} bytes came down the uplink");

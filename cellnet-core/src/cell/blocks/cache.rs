@@ -149,7 +149,8 @@ impl<R> Cache<R> {
         // What the others wait for may be damaged too, by a cache above.
         let seat = if asked.fresh { None } else { self.seat(id, asked, now) };
         let flight = self.pulls.get_mut(id).and_then(|pull| pull.flights.get_mut(&place));
-        let Some((flight, seat)) = flight.zip(seat).filter(|(flight, _)| flight.waiters.len() < MOST_WAITERS) else {
+        let Some((flight, seat)) = flight.zip(seat).filter(|(flight, _)| flight.waiters.len() < MOST_WAITERS)
+        else {
             self.counters.block_misses.add(1);
             return Verdict::Forward(request);
         };
@@ -209,7 +210,13 @@ impl<R> Cache<R> {
     }
 
     /// Takes a reply that passes. `None` if it answers nothing that is known here.
-    pub(crate) fn learn(&mut self, answered: &Answered, target: &str, reply: Arc<Reply>, now: Instant) -> Option<Learnt<R>> {
+    pub(crate) fn learn(
+        &mut self,
+        answered: &Answered,
+        target: &str,
+        reply: Arc<Reply>,
+        now: Instant,
+    ) -> Option<Learnt<R>> {
         let (id, place) = self.answers(answered).filter(|((owner, _), _)| **owner == *target)?;
         let pull = self.pulls.get_mut(&id)?;
         let flight = pull.flights.remove(&place)?;
@@ -312,7 +319,9 @@ impl<R> Cache<R> {
                         next.into_iter().for_each(|next| *waiter = next);
                         return keep;
                     }
-                    Stage::Sent(Sent { hop: Some(hop), .. }) if hop.link == link => lost.push((id.clone(), *place)),
+                    Stage::Sent(Sent { hop: Some(hop), .. }) if hop.link == link => {
+                        lost.push((id.clone(), *place))
+                    }
                     // Its reply still comes by here, and others wait for it.
                     Stage::Held(_) | Stage::Sent(_) => {}
                 }
@@ -334,7 +343,8 @@ impl<R> Cache<R> {
                 let (stay, go) = std::mem::take(&mut flight.waiters).into_iter().partition(patient);
                 flight.waiters = stay;
                 let go: VecDeque<Waiter<R>> = go;
-                released.extend(go.into_iter().map(|waiter| Release { request: waiter.request, block: None }));
+                released
+                    .extend(go.into_iter().map(|waiter| Release { request: waiter.request, block: None }));
             }
             let stale = pull.flights.iter().filter(|(_, flight)| match &flight.stage {
                 Stage::Sent(sent) => pull.stale_at(sent) <= now,
@@ -431,7 +441,9 @@ impl<R> Cache<R> {
                 let later = own && *place > wish.place;
                 let rank = match pull.need(*place, reach, now) {
                     Need::Nobody => Rank::Unneeded(now - block.used),
-                    Need::Far if wish.need == Need::Soon || wish.need == Need::Far && later => Rank::Far(*place),
+                    Need::Far if wish.need == Need::Soon || wish.need == Need::Far && later => {
+                        Rank::Far(*place)
+                    }
                     Need::Soon if wish.need == Need::Soon && later => Rank::Later(*place),
                     Need::Soon if wish.need == Need::Soon && !own && rich => Rank::Rich(*place),
                     Need::Far | Need::Soon => return None,

@@ -331,11 +331,8 @@ fn asked(
     // A source that cannot be read twice wants to know how far each receiver is.
     let shared = headers.flag(cn::REPLY_EXPECTED) && headers.get(SAFE).is_none() && body.len() <= LONGEST;
     let block = shared.then(|| BlockAsk::decode(body)).flatten()?;
-    let asker = Asker {
-        origin: headers.text(cn::ORIGIN)?.clone(),
-        peer: from.peer.as_text().clone(),
-        link: from.id,
-    };
+    let asker =
+        Asker { origin: headers.text(cn::ORIGIN)?.clone(), peer: from.peer.as_text().clone(), link: from.id };
     Some(Asked {
         target: target.as_text().clone(),
         block,

@@ -191,7 +191,8 @@ impl<R> Pull<R> {
 
     /// Who will ask for a block.
     pub(super) fn need(&self, place: Place, reach: u64, now: Instant) -> Need {
-        let behind = self.children.iter().filter(|child| child.front < place && child.is_active(self.moved, now));
+        let behind =
+            self.children.iter().filter(|child| child.front < place && child.is_active(self.moved, now));
         let need = behind.map(|child| match child.left_behind || child.front.ahead(place) > reach {
             true => Need::Far,
             false => Need::Soon,

@@ -143,7 +143,8 @@ impl Network {
                     };
                     let (verdict, released) = cache.ask(&asked, request, instant);
                     releases = released;
-                    let due = now + if matches!(verdict, Verdict::Kept) { self.hold.as_secs_f64() } else { 10.0 };
+                    let due =
+                        now + if matches!(verdict, Verdict::Kept) { self.hold.as_secs_f64() } else { 10.0 };
                     if due < sweep {
                         sweep = due;
                         at(&mut events, due, Event::Sweep);
@@ -166,7 +167,9 @@ impl Network {
                         from: "server".into(),
                     };
                     let reply = Arc::new(Reply { headers: Headers::new(), body: body.clone() });
-                    if let Some(Learnt { waiters, released, .. }) = cache.learn(&answered, "server", reply, instant) {
+                    if let Some(Learnt { waiters, released, .. }) =
+                        cache.learn(&answered, "server", reply, instant)
+                    {
                         answers.extend(waiters);
                         releases = released;
                     }

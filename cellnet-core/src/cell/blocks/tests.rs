@@ -215,7 +215,12 @@ fn what_came_damaged_is_forgotten_and_fetched_again() {
 fn after_a_refusal_the_next_request_goes_on_its_way() {
     let mut bench = Bench::new(10);
     (1..=3).for_each(|child| drop(bench.ask(child, 0)));
-    assert!(bench.cache.refused(&Answered { from: "relay.site-2".into(), ..answered(1, 1) }, bench.now).is_empty());
+    assert!(
+        bench
+            .cache
+            .refused(&Answered { from: "relay.site-2".into(), ..answered(1, 1) }, bench.now)
+            .is_empty()
+    );
     let released = bench.cache.refused(&answered(1, 1), bench.now);
     assert_eq!(bench.depart(released), [2]);
     assert_eq!(bench.reply_with(|_, _| {}, 1, 1, 66), None, "the first has had its answer");
