@@ -18,13 +18,27 @@ use super::{
     digest::{block_value, hole_value, is_hole},
     wire::{BlockAsk, Entry, VALUE_LEN},
 };
-use crate::stats::{Budget, Reservation};
+use crate::stats::{Budget, Counter, Reservation};
 
 /// The blocks in memory.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     recent: Mutex<LruCache<BlockAsk, Shared>>,
     memory: Arc<Budget>,
+    read: Counter,
+    served: Counter,
+}
+
+/// What the source's side of a cell's transfers did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferStats {
+    /// Blocks that were read from files.
+    pub blocks_read: u64,
+    /// Blocks that were given to receivers.
+    pub blocks_served: u64,
+    /// Bytes of memory that blocks take now.
+    pub memory: usize,
 }
 
 type Shared = Arc<OnceCell<Result<Bytes, TransferError>>>;
@@ -35,6 +49,8 @@ impl Blocks {
         Self {
             recent: Mutex::new(LruCache::new(NonZeroUsize::new(kept).expect("at least 1"))),
             memory: Budget::new(config.cache.saturating_add(config.in_flight.max(4 << 20))),
+            read: Counter::default(),
+            served: Counter::default(),
         }
     }
 
@@ -49,6 +65,7 @@ impl Blocks {
     where
         F: Future<Output = Result<Bytes, TransferError>>,
     {
+        self.served.add(1);
         if !keep {
             let memory = self.reserve(len).await?;
             return Some(read(self.memory.spares().take(VALUE_LEN + len), memory).await);
@@ -69,6 +86,7 @@ impl Blocks {
 
     /// Shares a block that was read into a buffer.
     pub(crate) fn lend(&self, buffer: Vec<u8>, memory: Reservation) -> Bytes {
+        self.read.add(1);
         self.memory.spares().lend(buffer, Some(memory))
     }
 
@@ -96,10 +114,9 @@ impl Blocks {
         }
     }
 
-    /// Bytes of memory that blocks take.
-    #[cfg(test)]
-    pub(crate) fn used(&self) -> usize {
-        self.memory.used()
+    pub(crate) fn stats(&self) -> TransferStats {
+        let (blocks_read, blocks_served) = (self.read.get(), self.served.get());
+        TransferStats { blocks_read, blocks_served, memory: self.memory.used() }
     }
 
     fn recent(&self) -> MutexGuard<'_, LruCache<BlockAsk, Shared>> {
@@ -183,6 +200,50 @@ fn in_hole(file: &File, offset: u64, len: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ask(block: u64) -> BlockAsk {
+        BlockAsk { token: super::super::Token([1; 16]), file: 0, block }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_bounded_and_what_is_kept_makes_room() {
+        let config = TransferConfig { cache: 1 << 20, in_flight: 4 << 20, ..TransferConfig::default() };
+        let blocks = Blocks::new(&config);
+        let len = 1 << 20;
+        let shelf = &blocks;
+        let read = |mut buffer: Vec<u8>, memory: Reservation| async move {
+            buffer.resize(VALUE_LEN + len, 7);
+            Ok(shelf.lend(buffer, memory))
+        };
+        let mut held = Vec::new();
+        while let Some(block) = blocks.get(ask(held.len() as u64), len, false, read).await {
+            held.push(block.unwrap());
+        }
+        assert_eq!(held.len(), 4);
+        assert!(blocks.stats().memory <= 5 << 20);
+        held.clear();
+        assert_eq!(blocks.stats().memory, 0);
+        for at in 0..20 {
+            blocks.get(ask(at), len, true, read).await.unwrap().unwrap();
+        }
+        assert!(blocks.stats().memory <= 5 << 20);
+        blocks.forget(ask(0).token);
+        assert_eq!(blocks.stats().memory, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_at_the_same_time_share_one_reading() {
+        let blocks = Blocks::new(&TransferConfig::default());
+        let shelf = &blocks;
+        let read = |mut buffer: Vec<u8>, memory: Reservation| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            buffer.resize(VALUE_LEN + 100, 7);
+            Ok(shelf.lend(buffer, memory))
+        };
+        let (a, b) = tokio::join!(blocks.get(ask(3), 100, true, read), blocks.get(ask(3), 100, true, read));
+        assert_eq!(a.unwrap().unwrap().as_ptr(), b.unwrap().unwrap().as_ptr());
+        assert_eq!((blocks.stats().blocks_read, blocks.stats().blocks_served), (1, 2));
+    }
 
     #[test]
     fn blocks_of_a_file_cover_it() {

@@ -213,6 +213,14 @@ impl Dir {
         Ok(names)
     }
 
+    /// The same, where others matter to nobody.
+    pub(crate) fn names_in_utf8(&self) -> io::Result<Vec<String>> {
+        let entries = fs::Dir::read_from(&self.fd)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_str().ok().map(str::to_owned)));
+        let names = names.filter_map(Result::transpose).collect::<io::Result<Vec<_>>>()?;
+        Ok(names.into_iter().filter(|name| !matches!(&**name, "." | "..")).collect())
+    }
+
     /// Gives a directory the permissions and the time it has at the source.
     pub(crate) fn dress(&self, entry: &Entry) -> io::Result<()> {
         dress(&self.fd, entry)

@@ -21,7 +21,7 @@ use super::{
     serve::check_offer,
     shared::Shared,
     sink::{Sink, blocking},
-    wire::{self, Cancel, Done, Entry, Offer, Open, VALUE_LEN},
+    wire::{self, Done, Entry, Offer, Open, VALUE_LEN},
 };
 use crate::{fqcn::Fqcn, message::Message};
 
@@ -51,9 +51,7 @@ pub(crate) async fn fetch(
             config: shared.config.clone(),
             allowed: u64::MAX,
         };
-        let outcome = sink.run().await;
-        fetching.farewell(&shared, &outcome).await;
-        outcome
+        sink.run().await
     };
     let outcome = outcome.await;
     runner.finish(outcome);
@@ -107,22 +105,11 @@ impl Fetching {
         };
         check_offer(&offer, shared.config.max_entries)?;
         let source = Source { cell: target.clone(), token: offer.token };
-        let pull =
-            Pull::new(source, offer.fingerprint, "", runner.progress.clone(), runner.cancelled.clone());
+        let (progress, stopped) = (runner.progress.clone(), runner.cancelled.clone());
+        let pull = Pull::new(source, offer.fingerprint, "", progress, stopped, shared.stop.clone());
         let pull = Arc::new(pull);
         let asker = Asker::new(shared.cell.clone(), pull.clone(), &shared.config, Some(remote.to_owned()));
         Ok(Self { asker: Arc::new(asker), pull, offer })
-    }
-
-    /// A source that was not told how it ended should not keep the offer.
-    async fn farewell(&self, shared: &Shared, outcome: &Result<Receipt, TransferError>) {
-        let Err(error) = outcome else { return };
-        let source = self.pull.source();
-        let cancel =
-            Cancel { token: source.token, reason: error.reason().as_str().into(), text: error.text().into() };
-        let message = Message::new(wire::encode(&cancel));
-        let told = shared.cell.request(&source.cell, wire::CHANNEL, wire::CANCEL, message);
-        let _ = told.optional().timeout(std::time::Duration::from_secs(1)).await;
     }
 
     /// Writes the only file, in order, and asks the source whether it was right.

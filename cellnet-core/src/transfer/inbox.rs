@@ -117,7 +117,9 @@ fn make_private(path: &std::path::Path) -> io::Result<()> {
 
 /// Bytes of all files, holes included.
 fn usage(dir: &Dir) -> io::Result<u64> {
-    dir.names()?.iter().try_fold(0_u64, |sum, name| Ok(sum.saturating_add(size_of(dir, name, MAX_DEPTH)?)))
+    dir.names_in_utf8()?
+        .iter()
+        .try_fold(0_u64, |sum, name| Ok(sum.saturating_add(size_of(dir, name, MAX_DEPTH)?)))
 }
 
 fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
@@ -129,7 +131,7 @@ fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
         FileType::RegularFile => Ok(stat.size),
         FileType::Directory if depth > 0 => {
             let dir = dir.child(name)?;
-            let sizes = dir.names()?.into_iter().map(|name| size_of(&dir, &name, depth - 1));
+            let sizes = dir.names_in_utf8()?.into_iter().map(|name| size_of(&dir, &name, depth - 1));
             sizes.into_iter().try_fold(0_u64, |sum, size| Ok(sum.saturating_add(size?)))
         }
         _ => Ok(0),
@@ -140,7 +142,7 @@ fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
 fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
     let old = |stat: &Stat| u64::try_from(stat.mtime.0).unwrap_or(0) < then.as_secs();
     let mut removed = 0;
-    for name in dir.names()? {
+    for name in dir.names_in_utf8()? {
         let Some(stat) = dir.stat(&name)? else { continue };
         if let Some(whole) = name.strip_suffix(PARTIAL) {
             let journal = format!("{whole}{JOURNAL}");

@@ -55,6 +55,7 @@ use self::{
     blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, offered::Offers, shared::Shared, sink::blocking,
 };
 pub use self::{
+    blocks::TransferStats,
     config::{FetchOptions, InboxConfig, SendOptions, TransferConfig},
     error::{Reason, TransferError},
     handle::{Arrival, Arrivals, Finishing, Incoming, Outgoing, Running},
@@ -189,6 +190,11 @@ impl Transfers {
     /// What others sent to this cell's inbox, from now on.
     pub fn arrivals(&self) -> Arrivals {
         Arrivals { events: self.shared.arrivals.subscribe() }
+    }
+
+    /// What the source's side did, for whoever wants to see that files are read once.
+    pub fn stats(&self) -> TransferStats {
+        self.shared.blocks.stats()
     }
 
     /// Ends all transfers of this cell and waits until they have told the other sides, for some seconds at most. Partial

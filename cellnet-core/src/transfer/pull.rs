@@ -20,7 +20,10 @@ pub(crate) struct Pull {
     pub(crate) fingerprint: Fingerprint,
     /// Where it goes, below the inbox.
     pub(crate) path: String,
+    /// This one is given up.
     pub(crate) stopped: CancellationToken,
+    /// All transfers of this cell end.
+    ending: CancellationToken,
     source: watch::Sender<Source>,
     status: Mutex<Status>,
     progress: watch::Sender<Progress>,
@@ -59,6 +62,7 @@ impl Pull {
         path: &str,
         progress: watch::Sender<Progress>,
         stopped: CancellationToken,
+        ending: CancellationToken,
     ) -> Self {
         let now = Instant::now();
         let status = Status {
@@ -74,7 +78,7 @@ impl Pull {
             closed: None,
         };
         let source = watch::channel(source).0;
-        Self { fingerprint, path: path.into(), stopped, source, status: Mutex::new(status), progress }
+        Self { ending, fingerprint, path: path.into(), stopped, source, status: Mutex::new(status), progress }
     }
 
     /// Whom to ask now.
@@ -166,7 +170,10 @@ impl Pull {
     /// Why it was stopped.
     pub(crate) fn why(&self) -> TransferError {
         let why = self.status().cancelled.clone();
-        why.unwrap_or_else(|| TransferError::here(Reason::Cancelled, "given up by the receiver"))
+        why.unwrap_or_else(|| match self.ending.is_cancelled() {
+            true => TransferError::here(Reason::ShuttingDown, "the receiver stops"),
+            false => TransferError::here(Reason::Cancelled, "given up by the receiver"),
+        })
     }
 
     /// How it ended; what is said first counts.

@@ -77,7 +77,10 @@ async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     match offered.block(&shared.blocks, ask).await {
         Some(Ok(block)) => Ok(Message::new(block)),
         Some(Err(error)) => {
-            offered.fail(&error);
+            // Who asks for what there is not harms nobody else.
+            if error.reason() != Reason::Protocol {
+                offered.fail(&error);
+            }
             Err(error)
         }
         None => Ok(wire::pending("no memory for another block now")),
@@ -168,7 +171,8 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     }
     let progress = tokio::sync::watch::channel(Progress::default()).0;
     let stopped = shared.stop.child_token();
-    let pull = Arc::new(Pull::new(source, offer.fingerprint, path.as_str(), progress, stopped));
+    let pull =
+        Arc::new(Pull::new(source, offer.fingerprint, path.as_str(), progress, stopped, shared.stop.clone()));
     shared.pulls.add(offer.token, pull.clone(), shared.config.max_transfers)?;
     let accepted = pull.report()?;
     let (config, tasks, arrivals) = (shared.config.clone(), shared.tasks.clone(), shared.arrivals.clone());

@@ -52,7 +52,10 @@ impl Pulls {
     /// A transfer of the same content to the same place, that runs.
     pub(crate) fn same(&self, path: &str, fingerprint: &Fingerprint) -> Option<Arc<Pull>> {
         let same = |pull: &&Arc<Pull>| {
-            pull.path == path && pull.fingerprint == *fingerprint && pull.closed().is_none()
+            pull.path == path
+                && pull.fingerprint == *fingerprint
+                && pull.closed().is_none()
+                && pull.report().is_ok()
         };
         self.pulls().values().find(same).cloned()
     }
@@ -92,11 +95,9 @@ pub(crate) async fn keep_house(shared: Weak<Shared>, stop: CancellationToken) {
     loop {
         let Some(this) = shared.upgrade() else { return };
         let now = Instant::now();
-        if let Some(since) = now.checked_sub(this.config.patience) {
-            for token in this.offers.idle(since) {
-                this.offers.remove(&token);
-                this.blocks.forget(token);
-            }
+        for token in this.offers.idle(now.checked_sub(this.config.patience)) {
+            this.offers.remove(&token);
+            this.blocks.forget(token);
         }
         if let Some(inbox) = this.inbox.clone()
             && last_sweep.is_none_or(|last: Instant| last.elapsed() >= SWEEP)

@@ -18,7 +18,7 @@ use super::{
     ranges::Ranges,
     receiving::Written,
     staging::{Arrived, Staging, Wanted},
-    wire::{Done, Entry, LENGTH, Offer, Page},
+    wire::{Done, Entry, LENGTH, Offer, Page, VALUE_LEN},
 };
 use crate::{message::Message, wire::Value};
 
@@ -39,7 +39,10 @@ impl Sink {
     pub(crate) async fn run(self) -> Result<Receipt, TransferError> {
         let outcome = self.transfer().await;
         self.pull.end(outcome.clone());
-        if let Err(error) = &outcome {
+        // A receiver that stops may be back before the sender's patience ends.
+        if let Err(error) = &outcome
+            && error.reason() != Reason::ShuttingDown
+        {
             self.asker.failed(error).await;
         }
         self.pull.close();
@@ -133,7 +136,7 @@ struct Flow<'a> {
     /// Blocks to be fetched once more.
     again: VecDeque<(u32, u64)>,
     damaged: HashMap<(u32, u64), u32>,
-    flying: FuturesUnordered<BoxFuture<'a, (u32, u64, Result<Message, TransferError>)>>,
+    flying: FuturesUnordered<BoxFuture<'a, Flown>>,
     arrived: Vec<Arrived>,
     lengths: Vec<(u32, u64)>,
     /// Files of unknown length, and what is safe of them.
@@ -142,6 +145,9 @@ struct Flow<'a> {
     outstanding: usize,
     window: usize,
 }
+
+/// File, block, and what came of asking for it.
+type Flown = (u32, u64, Result<Message, TransferError>);
 
 /// What is left to be asked for of one file.
 struct Want {
@@ -214,8 +220,10 @@ impl<'a> Flow<'a> {
                 && staging.complete() == self.sink.offer.entries
                 && self.outstanding == 0
             {
-                let Disk::Idle(staging) = std::mem::replace(&mut self.disk, Disk::Gone) else { continue };
-                return Ok(*staging);
+                match std::mem::replace(&mut self.disk, Disk::Gone) {
+                    Disk::Idle(staging) => return Ok(*staging),
+                    other => self.disk = other,
+                }
             }
         }
     }
@@ -246,8 +254,7 @@ impl<'a> Flow<'a> {
                 Ok(())
             }
             Some((file, block, reply)) = self.flying.next(), if !self.flying.is_empty() => {
-                self.arrive(file, block, &reply?);
-                Ok(())
+                self.arrive(file, block, &reply?)
             }
             page = page_of(&mut self.listing), if self.listing.is_some() => {
                 self.listing = None;
@@ -315,7 +322,8 @@ impl<'a> Flow<'a> {
 
     fn start_job(&mut self, checking: &mut Option<u32>) {
         let begin = self.wanted.len() < FILES_AHEAD && (checking.is_some() || !self.listed.is_empty());
-        if !begin && self.arrived.is_empty() && self.lengths.is_empty() {
+        let nothing = !begin && self.arrived.is_empty() && self.lengths.is_empty();
+        if nothing || !matches!(self.disk, Disk::Idle(_)) {
             return;
         }
         if matches!(self.disk, Disk::Busy(_)) {
@@ -370,17 +378,23 @@ impl<'a> Flow<'a> {
         Ok(did.checking)
     }
 
-    fn arrive(&mut self, file: u32, block: u64, reply: &Message) {
+    fn arrive(&mut self, file: u32, block: u64, reply: &Message) -> Result<(), TransferError> {
+        // It is not kept until the disk has time to look at it.
+        if reply.payload.len() > VALUE_LEN + self.sink.offer.block as usize {
+            let text = format!("block {block} of file {file} came with {} bytes", reply.payload.len());
+            return Err(TransferError::here(Reason::SizeMismatch, text));
+        }
         if let Some(length) =
             self.live.get(&file).and_then(|_| reply.headers.get(LENGTH)).and_then(Value::as_u64)
         {
             self.learn_length(file, length);
             if block >= block_count(length, self.sink.offer.block) {
                 self.outstanding -= 1;
-                return;
+                return Ok(());
             }
         }
         self.arrived.push(Arrived { file, block, payload: reply.payload.to_bytes() });
+        Ok(())
     }
 
     fn learn_length(&mut self, file: u32, length: u64) {

@@ -229,9 +229,15 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
 
 /// Reads a message of the other side.
 pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, TransferError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(TransferError::here(Reason::Protocol, format!("message of {} bytes", bytes.len())));
+    }
     rmp_serde::from_slice(bytes)
         .map_err(|error| TransferError::here(Reason::Protocol, format!("message not understood: {error}")))
 }
+
+/// Longest message that is read, blocks aside: some 10,000 entries of a manifest.
+const MAX_MESSAGE: usize = 1 << 20;
 
 /// A reply that says no.
 pub(crate) fn refusal(reason: Reason, text: impl Into<ByteString>) -> Message {

@@ -1,0 +1,10 @@
+//! Files and directories between cells over `mem://`, with the clock paused.
+
+mod fanout;
+mod faults;
+mod hostile;
+mod live;
+mod place;
+mod resume;
+mod support;
+mod trees;
