@@ -122,7 +122,7 @@ fn survive(input: &Bytes) -> Result<(), TestCaseError> {
     if let Ok(hello) = Hello::decode(input) {
         prop_assert!(hello.encode().len() < 2 * input.len() + 256);
     }
-    for limits in [Limits::PAYLOAD, Limits { depth: 2, values: 8 }] {
+    for limits in [Limits::PAYLOAD, Limits { depth: 2, values: 8, bytes: 100 }] {
         if let Ok(value) = Value::decode(input, limits) {
             let count = count_value(&value);
             prop_assert!(count <= input.len() && count <= limits.values);

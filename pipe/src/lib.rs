@@ -1,10 +1,11 @@
 //! Pipes between two processes of a site, and the routing policy of the fabric.
 //!
 //! A [`CellPipe`] links two processes through the cells between them; a [`PipeHandler`] adds heartbeats, resends and
-//! the news that the peer is gone. [`TreePolicy`] routes messages through the tree of cells.
+//! the news that the peer is gone. [`download`] moves arrays and files that messages refer to. [`TreePolicy`] routes messages through the tree of cells.
 
 mod activity;
 mod cell_pipe;
+pub mod download;
 mod handler;
 mod host;
 mod inbox;

@@ -94,9 +94,21 @@ pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: Handler)
 
 impl Inner {
     /// Sends a handler's reply, after the filters. What cannot be sent is counted and logged.
-    pub(crate) async fn reply(self: &Arc<Self>, origin: &Fqcn, to: &ReplyTo, mut reply: Message) {
+    pub(crate) async fn reply(self: &Arc<Self>, origin: &Fqcn, to: &ReplyTo, reply: Message) {
+        // Whoever cares what became of it has answered by himself.
+        let _ = self.answer(origin, to, reply).await;
+    }
+
+    /// [`reply`](Self::reply) for a handler that wants to know.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        origin: &Fqcn,
+        to: &ReplyTo,
+        mut reply: Message,
+    ) -> Result<(), RequestError> {
         let (ReplyTo::Plain { about, .. } | ReplyTo::Stream { about, .. }) = to else {
-            return self.deliver_locally(to, reply);
+            self.deliver_locally(to, reply);
+            return Ok(());
         };
         let mut passing = Passing { headers: &mut reply.headers, kind: Some(MessageKind::Reply), from: None };
         if let Err(instead) =
@@ -104,17 +116,19 @@ impl Inner {
         {
             reply = instead;
         }
-        let sent = match self.send_reply(origin, to, reply).await {
+        let sent = self.send_reply(origin, to, reply).await;
+        let told = match &sent {
             Err(error @ (RequestError::TooBig { .. } | RequestError::HeadersTooBig(_))) => {
                 let text = format!("the reply cannot be sent: {error}");
-                self.send_reply(origin, to, Message::failure(ReturnCode::MSG_TOO_BIG, text)).await
+                &self.send_reply(origin, to, Message::failure(ReturnCode::MSG_TOO_BIG, text)).await
             }
-            sent => sent,
+            told => told,
         };
-        if let Err(error) = sent {
+        if let Err(error) = told {
             self.links.counters.dropped.add(1);
-            tracing::warn!(%origin, channel = %about.channel, error = crate::link::chain(&error), "reply not sent");
+            tracing::warn!(%origin, channel = %about.channel, error = crate::link::chain(error), "reply not sent");
         }
+        sent
     }
 
     /// Answers a request of this cell to itself from where nothing may wait.

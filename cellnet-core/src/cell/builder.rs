@@ -167,6 +167,7 @@ impl CellBuilder {
             discarded: Default::default(),
             blocks: super::blocks::Blocks::new(&config, links.counters.clone()),
             events: EventSender::new(),
+            extensions: Default::default(),
             listening: listeners.iter().map(|listener| listener.local_url().clone()).collect(),
             dialled: self.dial.clone(),
             dials,

@@ -9,6 +9,7 @@ mod bulk;
 mod config;
 mod error;
 mod events;
+mod extensions;
 mod filters;
 mod forward;
 mod inbound;
@@ -20,7 +21,12 @@ mod registry;
 mod request;
 mod shutdown;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytestring::ByteString;
 
@@ -243,6 +249,31 @@ impl Cell {
         self.inner().send_deferred(target, requests, message).await
     }
 
+    /// Answers a request from within its handler, filters included, and says what became of the answer: `Ok` means that
+    /// the next hop's queue has taken all of it. The handler then ends with [`Answer::Deferred`].
+    ///
+    /// A dropped future aborts what is on its way, and the requester gets no answer but an error or a time-out.
+    pub async fn answer(&self, request: &Request, message: Message) -> Result<(), RequestError> {
+        self.inner().answer(&request.origin, &request.reply_to, message).await
+    }
+
+    /// The value of this type that is kept with the cell, made if need be, and whether it was made now: for a service that
+    /// must be there once however many parts of a program use it. A value that holds the cell keeps it alive for ever;
+    /// hold a [`WeakCell`].
+    pub fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> (Arc<T>, bool) {
+        self.inner().extensions.get_or_make(make)
+    }
+
+    /// The cell for somebody who does not keep it alive, such as its own handlers.
+    pub fn downgrade(&self) -> WeakCell {
+        WeakCell { handle: Arc::downgrade(&self.handle) }
+    }
+
+    /// Completes when the cell begins to end, or is gone. It does not keep the cell alive. Cancel safe.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.inner().links.stop.clone().cancelled_owned()
+    }
+
     /// Links that come and go, from now on.
     pub fn events(&self) -> Events {
         self.inner().events.subscribe()
@@ -268,6 +299,25 @@ impl Cell {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
+    }
+}
+
+/// A cell that may be gone.
+#[derive(Clone)]
+pub struct WeakCell {
+    handle: Weak<Handle>,
+}
+
+impl WeakCell {
+    /// The cell, if somebody still holds it.
+    pub fn upgrade(&self) -> Option<Cell> {
+        Some(Cell { handle: self.handle.upgrade()? })
+    }
+}
+
+impl fmt::Debug for WeakCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakCell")
     }
 }
 

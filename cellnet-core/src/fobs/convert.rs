@@ -2,12 +2,14 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use uuid::Uuid;
 
 use super::{
-    DatumRef, EnumMember, FobsError, Object, Opaque,
+    ArrayKind, ArrayRef, DatumRef, EnumMember, FobsError, Object, Opaque, Scalar, npy,
     opaque::{DATA, DECOMPOSER, TYPE},
+    safetensors,
 };
 use crate::wire::Value;
 
@@ -64,6 +66,15 @@ impl From<&Object> for Value {
             Object::Enum(value) => fields(value.type_name.clone(), Self::Str(value.member.clone()), ENUM_DC),
             Object::DatumRef(datum) => datum_ref(*datum),
             Object::Datum(datum) => datum_ref(DatumRef { id: datum.id(), unwrap: false }),
+            Object::Array(array) => native(NDARRAY, npy::encode(array), NDARRAY_DC),
+            Object::Tensor(tensor) => {
+                native(TENSOR, safetensors::encode(safetensors::NATIVE, tensor), TENSOR_DC)
+            }
+            Object::ArrayRef(reference) => array_ref(reference),
+            Object::Scalar(scalar) => {
+                let (type_name, decomposer) = scalar.names();
+                decomposed(type_name, Self::from(&scalar.plain()), decomposer)
+            }
             Object::Opaque(opaque) => map(opaque.fields()),
             Object::Ext(kind, bytes) => Self::Ext(*kind, bytes.clone()),
         }
@@ -95,9 +106,49 @@ fn recompose(mut pairs: Vec<(Object, Object)>) -> Result<Object, FobsError> {
             .ok_or(FobsError::Data { type_name: DATUM_REF, expected: "a datum_id and unwrap" }),
         _ => Ok(match enum_member(&pairs) {
             Some(member) => Object::Enum(Box::new(member)),
-            None => Object::Opaque(Opaque::from_fields(pairs).expect("type and data were seen")),
+            None => {
+                let opaque = Opaque::from_fields(pairs).expect("type and data were seen");
+                recognise(&opaque).unwrap_or(Object::Opaque(opaque))
+            }
         }),
     }
+}
+
+/// What is known of numpy and torch. What is broken, or whose bytes are in a section of their own, stays opaque.
+pub(super) fn recognise(opaque: &Opaque) -> Option<Object> {
+    let (type_name, data) = (opaque.type_name(), opaque.data());
+    let kind = match type_name {
+        NDARRAY => ArrayKind::Numpy,
+        TENSOR => ArrayKind::Torch,
+        LAZY_REF => ArrayKind::from_dot(data.get(LAZY_DOT)?.as_u64()?.try_into().ok()?)?,
+        _ => return Scalar::recompose(type_name, data).map(Object::Scalar),
+    };
+    match (data.get(FORM)?.as_str()?, data.get(CONTENT)?) {
+        (NATIVE, Object::Bin(file)) if type_name == NDARRAY => npy::decode(file).ok().map(Object::Array),
+        (NATIVE, Object::Bin(file)) if type_name == TENSOR => {
+            match safetensors::decode(file, 1).ok()?.pop()? {
+                (name, tensor) if name == safetensors::NATIVE => Some(Object::Tensor(tensor)),
+                _ => None,
+            }
+        }
+        (REF, Object::Str(item)) if !item.is_empty() => {
+            let (item, passed_on) = (item.clone(), type_name == LAZY_REF);
+            Some(Object::ArrayRef(Box::new(ArrayRef { kind, item, source: None, passed_on })))
+        }
+        _ => None,
+    }
+}
+
+/// An array whose bytes will be in a section of their own.
+pub(super) fn native_in(datum: DatumRef, array: &Object) -> Option<Object> {
+    let (type_name, decomposer) = match array {
+        Object::Array(_) => (NDARRAY, NDARRAY_DC),
+        Object::Tensor(_) => (TENSOR, TENSOR_DC),
+        _ => return None,
+    };
+    let data = [(Object::text(FORM), Object::text(NATIVE)), (Object::text(CONTENT), Object::DatumRef(datum))];
+    let text = ByteString::from_static;
+    Some(Opaque::new(text(type_name), Object::Map(data.into()), text(decomposer)).into())
 }
 
 fn items(data: Object, type_name: &'static str) -> Result<Vec<Object>, FobsError> {
@@ -148,6 +199,27 @@ fn datum_ref(datum: DatumRef) -> Value {
     decomposed(DATUM_REF, Value::Map(vec![(Value::text("data"), attributes)]), DATA_CLASS_DC)
 }
 
+fn native(type_name: &'static str, file: Bytes, decomposer: &'static str) -> Value {
+    let data = vec![(Value::text(FORM), Value::text(NATIVE)), (Value::text(CONTENT), Value::Bin(file))];
+    decomposed(type_name, Value::Map(data), decomposer)
+}
+
+fn array_ref(reference: &ArrayRef) -> Value {
+    let mut data = vec![
+        (Value::text(FORM), Value::text(REF)),
+        (Value::text(CONTENT), Value::Str(reference.item.clone())),
+    ];
+    let (type_name, decomposer) = match reference.kind {
+        _ if reference.passed_on => {
+            data.push((Value::text(LAZY_DOT), Value::Int(reference.kind.dot().into())));
+            (LAZY_REF, LAZY_REF_DC)
+        }
+        ArrayKind::Numpy => (NDARRAY, NDARRAY_DC),
+        ArrayKind::Torch => (TENSOR, TENSOR_DC),
+    };
+    decomposed(type_name, Value::Map(data), decomposer)
+}
+
 fn decomposed(type_name: &'static str, data: Value, decomposer: &'static str) -> Value {
     fields(ByteString::from_static(type_name), data, decomposer)
 }
@@ -181,3 +253,15 @@ const DATA_CLASS_DC: &str = "nvflare.fuel.utils.fobs.decomposer.DataClassDecompo
 const DATUM_REF: &str = "nvflare.fuel.utils.fobs.datum.DatumRef";
 const DATUM_ID: &str = "datum_id";
 const UNWRAP: &str = "unwrap";
+
+const NDARRAY: &str = "numpy.ndarray";
+const NDARRAY_DC: &str = "nvflare.app_common.decomposers.numpy_decomposers.NumpyArrayDecomposer";
+const TENSOR: &str = "torch.Tensor";
+const TENSOR_DC: &str = "nvflare.app_opt.pt.decomposers.TensorDecomposer";
+const LAZY_REF: &str = "nvflare.fuel.utils.fobs.decomposers.via_downloader.LazyDownloadRef";
+const LAZY_REF_DC: &str = "nvflare.fuel.utils.fobs.decomposers.via_downloader.LazyDownloadRefDecomposer";
+const FORM: &str = "type";
+const CONTENT: &str = "data";
+const NATIVE: &str = "native";
+const REF: &str = "ref";
+const LAZY_DOT: &str = "lazy_dot";

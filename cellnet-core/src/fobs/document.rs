@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{Datum, DatumRef, DatumValue, FobsError, Object};
+use super::{
+    ArrayKind, Datum, DatumRef, DatumValue, FobsError, Object,
+    convert::{native_in, recognise},
+    npy, safetensors,
+};
 
 /// Text of so many characters, or so many bytes of data, leave the main value for a section of their own. The
 /// reference's default, 10 MiB. Source: `fuel/utils/fobs/datum.py`.
@@ -26,12 +30,14 @@ impl Document {
     /// Prepares a value for sending.
     ///
     /// Text of `threshold` characters and more, and data of `threshold` bytes and more, become datums; keys of dicts do
-    /// not. [`Object::Datum`] always does. Counts from 1 to 1 GiB, as nothing else fits.
+    /// not. Arrays are data in the form they travel in. [`Object::Datum`] always does. Counts from 1 to 1 GiB, as nothing
+    /// else fits. Where referenced arrays are is said in datums too, as [`reference`](super::reference) explains.
     pub fn with_threshold(object: Object, threshold: usize) -> Self {
         let mut document = Self { main: object, datums: Vec::new() };
         let threshold = threshold.clamp(1, MAX_THRESHOLD);
         let mut external = External { threshold, datums: &mut document.datums };
         external.value(&mut document.main);
+        document.datums.extend(document.main.detach());
         document
     }
 
@@ -61,16 +67,18 @@ impl Document {
 
     /// The value with all references followed; text and bytes are shared, not copied.
     ///
-    /// Fails if a datum is missing, if one is left for a handler and nobody [took](Self::take) it, or if more than 16
-    /// places refer to the same one: whoever copies the value then needs many times the memory of the payload. The
+    /// References to arrays stay, and know their source from then on. Fails if a datum is missing, if one is left for a
+    /// handler and nobody [took](Self::take) it, if references lack a source, or if more than 16 places refer to the same one: whoever copies the value then needs many times the memory of the payload. The
     /// reference makes a new datum for every place. A datum that nothing refers to is dropped, as in the reference.
     pub fn into_object(self) -> Result<Object, FobsError> {
         let Self { mut main, datums } = self;
-        if let Some(datum) = datums.iter().find(|datum| datum.dot() > 0) {
+        let known = |datum: &Datum| datum.dot() == 0 || ArrayKind::from_dot(datum.dot()).is_some();
+        if let Some(datum) = datums.iter().find(|datum| !known(datum)) {
             return Err(FobsError::NoHandler(datum.dot()));
         }
         let mut places = datums.iter().map(|datum| (datum.id(), (datum, 0))).collect();
-        resolve(&mut main, &mut places)?;
+        main.visit_mut(&mut |object| resolve(object, &mut places))?;
+        main.attach(&datums)?;
         Ok(main)
     }
 }
@@ -78,7 +86,7 @@ impl Document {
 /// Datums and how many places they took.
 type Places<'a> = HashMap<Uuid, (&'a Datum, usize)>;
 
-/// Puts datums in the place of their references, in keys too.
+/// Puts a datum in the place of its reference. An object that was not known without it may be known now.
 fn resolve(object: &mut Object, datums: &mut Places<'_>) -> Result<(), FobsError> {
     match object {
         Object::DatumRef(DatumRef { id, unwrap }) => {
@@ -92,18 +100,15 @@ fn resolve(object: &mut Object, datums: &mut Places<'_>) -> Result<(), FobsError
                 (true, DatumValue::Blob(bytes) | DatumValue::File(bytes)) => Object::Bin(bytes.clone()),
                 (false, _) => Datum::clone(datum).into(),
             };
-            Ok(())
         }
-        Object::List(items) | Object::Tuple(items) | Object::Set(items) => {
-            items.iter_mut().try_for_each(|item| resolve(item, datums))
+        Object::Opaque(opaque) => {
+            if let Some(known) = recognise(opaque) {
+                *object = known;
+            }
         }
-        Object::Map(pairs) | Object::OrderedDict(pairs) => pairs.iter_mut().try_for_each(|(key, value)| {
-            resolve(key, datums)?;
-            resolve(value, datums)
-        }),
-        Object::Opaque(opaque) => resolve(opaque.data_mut(), datums),
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(())
 }
 
 /// Moves large data out of a value.
@@ -121,6 +126,7 @@ impl External<'_> {
             Object::Bin(bytes) if bytes.len() >= self.threshold => {
                 self.unwrapped(DatumValue::Blob(bytes.clone()), object);
             }
+            Object::Array(_) | Object::Tensor(_) => self.array(object),
             Object::Datum(datum) => {
                 let reference = DatumRef { id: datum.id(), unwrap: false };
                 if !self.datums.iter().any(|known| known.id() == reference.id) {
@@ -148,6 +154,24 @@ impl External<'_> {
     /// A key keeps its data, long or not; only the application's own datums have to leave.
     fn key(&mut self, key: &mut Object) {
         External { threshold: usize::MAX, datums: self.datums }.value(key);
+    }
+
+    /// Its size as a file is its data's and a little more; the file is only made where that may be enough.
+    fn array(&mut self, object: &mut Object) {
+        const HEADER: usize = 128 << 10;
+        let large = object.as_array().is_some_and(|array| array.data().len() + HEADER >= self.threshold);
+        let file = match object {
+            Object::Array(array) if large => npy::encode(array),
+            Object::Tensor(tensor) if large => safetensors::encode(safetensors::NATIVE, tensor),
+            _ => return,
+        };
+        if file.len() >= self.threshold {
+            let mut place = Object::Nil;
+            self.unwrapped(DatumValue::Blob(file), &mut place);
+            if let Object::DatumRef(datum) = place {
+                *object = native_in(datum, object).expect("it is an array");
+            }
+        }
     }
 
     fn unwrapped(&mut self, value: DatumValue, place: &mut Object) {
@@ -221,9 +245,9 @@ mod tests {
     fn a_datum_for_a_handler_has_to_be_taken() {
         let value = DatumValue::Text("x".into());
         let mut document = Document::new(Object::Nil);
-        document.push(Datum::with_id(Uuid::nil(), 3, value).unwrap());
-        assert_eq!(document.clone().into_object(), Err(FobsError::NoHandler(3)));
-        assert_eq!(document.take(3).len(), 1);
+        document.push(Datum::with_id(Uuid::nil(), 1, value).unwrap());
+        assert_eq!(document.clone().into_object(), Err(FobsError::NoHandler(1)));
+        assert_eq!(document.take(1).len(), 1);
         assert_eq!(document.into_object(), Ok(Object::Nil));
     }
 }

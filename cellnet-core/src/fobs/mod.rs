@@ -19,6 +19,7 @@
 //!
 //! Source: `fuel/utils/fobs/fobs.py`, `fuel/utils/fobs/lobs.py`, `fuel/utils/fobs/datum.py`.
 
+mod array;
 mod convert;
 mod datum;
 mod document;
@@ -26,22 +27,33 @@ mod lobs;
 mod native;
 mod object;
 mod opaque;
+pub mod reference;
+mod scalar;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use uuid::Uuid;
 
+pub use array::{
+    Array, ByteOrder, DType, Element, Elements, MAX_DIMENSIONS, Order, ReadError, ShapeError, Tensor,
+    TensorError, npy, npz, safetensors,
+};
 pub use datum::{Datum, DatumRef, DatumValue, EmptyDatum};
 pub use document::{Document, EXTERNAL_THRESHOLD};
 pub use lobs::LobsError;
 pub use native::{DeserializeError, SerializeError, from_bytes, from_object, to_bytes, to_object};
 pub use object::{EnumMember, Object};
 pub use opaque::Opaque;
+pub use reference::{ArrayKind, ArrayRef, Download, PackError, ReferenceError, Source};
+pub use scalar::Scalar;
 
 use crate::wire::{DecodeError, Limits, Value};
 
 /// Decodes a payload. References to other sections stay references; [`Document::into_object`] follows them.
 pub fn decode(payload: &Bytes, limits: Limits) -> Result<Document, FobsError> {
+    if payload.len() > limits.bytes {
+        return Err(DecodeError::TooLong(limits.bytes).into());
+    }
     let (main, datums) = lobs::decode(payload, limits.values)?;
     let main = Object::try_from(Value::decode(&main, limits)?)?;
     Ok(Document::from_parts(main, datums))
@@ -82,6 +94,9 @@ pub enum FobsError {
     /// A section that too many places refer to.
     #[error("too many places refer to datum {0}")]
     Repeated(Uuid),
+    /// References to arrays that do not make sense.
+    #[error("broken references to arrays")]
+    Reference(#[from] ReferenceError),
     /// A section for a handler, and nobody took it.
     #[error("nobody handles datum object type {0}")]
     NoHandler(u8),

@@ -31,13 +31,13 @@ pub fn from_bytes<T: DeserializeOwned>(payload: &Bytes) -> Result<T, Deserialize
 /// The value that [`to_bytes`] would send.
 pub fn to_object<T: Serialize + ?Sized>(value: &T) -> Result<Object, SerializeError> {
     let main = Bytes::from(rmp_serde::to_vec_named(value)?);
-    let limits = Limits { depth: Limits::PAYLOAD.depth, values: usize::MAX };
+    let limits = Limits { values: usize::MAX, bytes: usize::MAX, ..Limits::PAYLOAD };
     let object = Value::decode(&main, limits).map_err(FobsError::from).and_then(Object::try_from);
     object.map_err(SerializeError::Unusual)
 }
 
 /// Reads a Rust value. Tuples and sets are read as lists, ordered dicts as dicts, times and members of enums as text,
-/// datums as what they hold, and other objects as the dict with `__fobs_type__`, `__fobs_data__` and `__fobs_dc__`.
+/// datums as what they hold, arrays as nested lists of numbers, references to arrays as their names, and other objects as the dict with `__fobs_type__`, `__fobs_data__` and `__fobs_dc__`.
 pub fn from_object<T: DeserializeOwned>(object: &Object) -> Result<T, DeserializeError> {
     let plain = rmp_serde::to_vec(object).map_err(DeserializeError::Plain)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(&plain);
@@ -99,6 +99,10 @@ impl Serialize for Object {
                 DatumValue::Text(text) => to.serialize_str(text),
                 DatumValue::Blob(bytes) | DatumValue::File(bytes) => to.serialize_bytes(bytes),
             },
+            Self::Array(array) => array.serialize(to),
+            Self::Tensor(tensor) => tensor.array().serialize(to),
+            Self::ArrayRef(reference) => to.serialize_str(&reference.item),
+            Self::Scalar(scalar) => scalar.plain().serialize(to),
             Self::Opaque(opaque) => dict(opaque.fields(), to),
             Self::Ext(kind, bytes) => {
                 let mut seq = to.serialize_seq(Some(2))?;
@@ -148,6 +152,10 @@ impl Display for Readable<'_> {
             Object::Enum(value) => write!(f, "{}.{}", value.type_name, value.member),
             Object::DatumRef(datum) => datum.id.fmt(f),
             Object::Datum(datum) => datum.id().fmt(f),
+            Object::Array(array) => write!(f, "{array:?}"),
+            Object::Tensor(tensor) => write!(f, "{:?}", tensor.array()),
+            Object::ArrayRef(reference) => f.write_str(&reference.item),
+            Object::Scalar(scalar) => write!(f, "{}", Readable(&scalar.plain())),
             Object::Opaque(opaque) => write!(f, "{}({})", opaque.type_name(), Self(opaque.data())),
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Datum, DatumRef, Opaque};
+use super::{Array, ArrayRef, Datum, DatumRef, Opaque, Scalar, Tensor};
 
 /// One value of the object encoding. Text and bytes share the payload they were decoded from.
 ///
@@ -44,6 +44,14 @@ pub enum Object {
     DatumRef(DatumRef),
     /// Data that the application chose to send in a section of its own.
     Datum(Box<Datum>),
+    /// An array of numpy.
+    Array(Array),
+    /// A tensor of torch.
+    Tensor(Tensor),
+    /// An array or a tensor that is still with its owner.
+    ArrayRef(Box<ArrayRef>),
+    /// A single number of numpy.
+    Scalar(Scalar),
     /// An object of a type that is not known here.
     Opaque(Opaque),
     /// A MessagePack extension. The reference never sends one.
@@ -90,26 +98,38 @@ impl Object {
         if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
-    /// The integer, if it is one and not above `i64::MAX`.
+    /// The integer, of numpy or not, if it is one and not above `i64::MAX`.
     pub fn as_i64(&self) -> Option<i64> {
-        if let Self::Int(value) = self { Some(*value) } else { None }
-    }
-
-    /// The integer, if it is one and not negative.
-    pub fn as_u64(&self) -> Option<u64> {
         match self {
-            Self::Int(value) => (*value).try_into().ok(),
-            Self::Uint(value) => Some(*value),
+            Self::Int(value) | Self::Scalar(Scalar::I64(value)) => Some(*value),
+            Self::Scalar(Scalar::I32(value)) => Some((*value).into()),
             _ => None,
         }
     }
 
-    /// The number, whole or not.
+    /// The integer, of numpy or not, if it is one and not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Uint(value) => Some(*value),
+            _ => self.as_i64()?.try_into().ok(),
+        }
+    }
+
+    /// The number, whole or not, of numpy or not.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
-            Self::F64(value) => Some(*value),
-            Self::Int(value) => Some(*value as f64),
+            Self::F64(value) | Self::Scalar(Scalar::F64(value)) => Some(*value),
+            Self::Scalar(Scalar::F32(value)) => Some((*value).into()),
             Self::Uint(value) => Some(*value as f64),
+            _ => self.as_i64().map(|value| value as f64),
+        }
+    }
+
+    /// The array, of numpy or torch, if it is one and it is here.
+    pub fn as_array(&self) -> Option<&Array> {
+        match self {
+            Self::Array(array) => Some(array),
+            Self::Tensor(tensor) => Some(tensor.array()),
             _ => None,
         }
     }
@@ -135,9 +155,53 @@ impl Object {
         self.pairs()?.iter().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
     }
 
+    /// The value under a text key of a dict, to change it; the last one, if there are several.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Object> {
+        match self {
+            Self::Map(pairs) | Self::OrderedDict(pairs) => {
+                pairs.iter_mut().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+            }
+            _ => None,
+        }
+    }
+
     /// The object, if its type is not known here.
     pub fn as_opaque(&self) -> Option<&Opaque> {
         if let Self::Opaque(opaque) = self { Some(opaque) } else { None }
+    }
+
+    /// Shows itself and all that is in it, keys too, in the order in which they are encoded.
+    pub(super) fn visit(&self, f: &mut impl FnMut(&Self)) {
+        f(self);
+        match self {
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => {
+                items.iter().for_each(|item| item.visit(f))
+            }
+            Self::Map(pairs) | Self::OrderedDict(pairs) => pairs.iter().for_each(|(key, value)| {
+                key.visit(f);
+                value.visit(f);
+            }),
+            Self::Opaque(opaque) => opaque.data().visit(f),
+            _ => {}
+        }
+    }
+
+    /// [`visit`](Self::visit) to change things, until something fails. What is in an object comes before the object.
+    pub(super) fn visit_mut<E>(&mut self, f: &mut impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::List(items) | Self::Tuple(items) | Self::Set(items) => {
+                items.iter_mut().try_for_each(|item| item.visit_mut(f))?;
+            }
+            Self::Map(pairs) | Self::OrderedDict(pairs) => {
+                for (key, value) in pairs {
+                    key.visit_mut(f)?;
+                    value.visit_mut(f)?;
+                }
+            }
+            Self::Opaque(opaque) => opaque.data_mut().visit_mut(f)?,
+            _ => {}
+        }
+        f(self)
     }
 }
 
@@ -216,6 +280,24 @@ impl From<Vec<Object>> for Object {
 impl From<Datum> for Object {
     fn from(value: Datum) -> Self {
         Self::Datum(Box::new(value))
+    }
+}
+
+impl From<Array> for Object {
+    fn from(value: Array) -> Self {
+        Self::Array(value)
+    }
+}
+
+impl From<Tensor> for Object {
+    fn from(value: Tensor) -> Self {
+        Self::Tensor(value)
+    }
+}
+
+impl From<Scalar> for Object {
+    fn from(value: Scalar) -> Self {
+        Self::Scalar(value)
     }
 }
 

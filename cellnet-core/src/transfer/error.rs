@@ -134,12 +134,14 @@ impl Reason {
     /// What a failure of the system means.
     pub fn of_io(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            // The last is how a limit of the process for its files shows.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull
+            }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
             io::ErrorKind::AlreadyExists => Self::Exists,
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::InvalidFilename => Self::InvalidPath,
-            io::ErrorKind::FileTooLarge => Self::Unsupported,
             _ => Self::Io,
         }
     }
@@ -188,6 +190,7 @@ mod tests {
         for (number, reason) in [
             (28, Reason::DiskFull),
             (122, Reason::DiskFull),
+            (27, Reason::DiskFull),
             (13, Reason::PermissionDenied),
             (30, Reason::PermissionDenied),
             (2, Reason::NotFound),

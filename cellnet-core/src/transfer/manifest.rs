@@ -1,6 +1,6 @@
 //! What a source has: files and directories, in the order in which they are sent.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use rustix::fs::FileType;
 
@@ -115,6 +115,12 @@ pub(crate) fn check(file: &File, entry: &Entry) -> Result<(), TransferError> {
         Stat::of_file(file).map_err(|error| TransferError::io(format_args!("'{}'", entry.path), &error))?;
     if stat.kind != FileType::RegularFile || fingerprint(&stat) != entry.fingerprint {
         let text = format!("'{}' has changed since the transfer began", entry.path);
+        return Err(TransferError::here(Reason::SourceChanged, text));
+    }
+    // The files of /proc say that they hold nothing, and give something.
+    let size = entry.size.unwrap_or(0);
+    if file.read_at(&mut [0], size).is_ok_and(|more| more > 0) {
+        let text = format!("'{}' holds more than the {size} bytes that it should", entry.path);
         return Err(TransferError::here(Reason::SourceChanged, text));
     }
     Ok(())

@@ -326,9 +326,6 @@ impl<'a> Flow<'a> {
         if nothing || !matches!(self.disk, Disk::Idle(_)) {
             return;
         }
-        if matches!(self.disk, Disk::Busy(_)) {
-            return;
-        }
         let Disk::Idle(mut staging) = std::mem::replace(&mut self.disk, Disk::Gone) else { return };
         let mut job = Job {
             arrived: std::mem::take(&mut self.arrived),

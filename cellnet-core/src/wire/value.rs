@@ -46,13 +46,15 @@ pub struct Limits {
     pub depth: usize,
     /// Values in all, containers and map keys included. A value takes some 40 bytes, so this bounds memory.
     pub values: usize,
+    /// Bytes in all. Text, data and arrays share them, so this bounds what they hold on to.
+    pub bytes: usize,
 }
 
 impl Limits {
     /// For header maps: the reference uses some 20 entries and lists of pairs for the route.
-    pub const HEADERS: Self = Self { depth: 16, values: 4096 };
-    /// For payloads.
-    pub const PAYLOAD: Self = Self { depth: 128, values: 1 << 20 };
+    pub const HEADERS: Self = Self { depth: 16, values: 4096, bytes: 64 << 10 };
+    /// For payloads; a blob has at most 2 GiB by default.
+    pub const PAYLOAD: Self = Self { depth: 128, values: 1 << 20, bytes: 2 << 30 };
 }
 
 /// Why bytes are not the expected MessagePack.
@@ -77,6 +79,9 @@ pub enum DecodeError {
     /// More than [`Limits::values`].
     #[error("more than {0} values")]
     TooMany(usize),
+    /// Longer than [`Limits::bytes`].
+    #[error("more than {0} bytes")]
+    TooLong(usize),
     /// A key of a header map that is neither text nor bytes, at any depth.
     #[error("a header key is neither text nor bytes")]
     Key,
@@ -102,6 +107,9 @@ impl Value {
     }
 
     fn decode_all(input: &Bytes, limits: Limits, strict_keys: bool) -> Result<Self, DecodeError> {
+        if input.len() > limits.bytes {
+            return Err(DecodeError::TooLong(limits.bytes));
+        }
         let mut decoder = Decoder { input, at: 0, left: limits.values, limits, strict_keys };
         let value = decoder.value(0)?;
         match input.len() - decoder.at {

@@ -2,6 +2,7 @@
 
 mod follow;
 mod place;
+mod reference;
 mod report;
 mod view;
 
@@ -20,10 +21,10 @@ use super::{
     stop::Stop,
     units,
 };
-use follow::{Ended, Following};
-use place::{From, Job, Place, Pull, Push};
+use follow::{Ended, Following, follow};
+use place::{Input, Job, Place, Pull, Push};
 use report::Report;
-use view::View;
+use view::{Shown, View};
 
 /// Copy files and folders to the inboxes of other cells, or from the outbox of one
 ///
@@ -100,7 +101,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 /// What can be known before anybody is asked.
 fn check(job: &Job) -> Result<(), Failure> {
     match job {
-        Job::Push(Push { from: From::Files(files), .. }) => {
+        Job::Push(Push { from: Input::Files(files), .. }) => {
             files.iter().try_for_each(|file| match file.symlink_metadata() {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure::usage(format!("cannot read '{}': {error}", file.display()))),
@@ -128,12 +129,13 @@ async fn copy(
     config.patience = args.patience;
     let transfers = Transfers::attach(cell, config).await?;
     let view = View::new(json && !job.fills_stdout());
-    let mut following = Following::new(args.timeout);
-    for (peer, running) in start(&transfers, args, job) {
-        following.add(running, view.follow(&peer), peer);
-    }
+    let mut following = Following::default();
+    let copies = async {
+        start(cell, &transfers, args, job, &view, &mut following).await;
+        following.all().await
+    };
     let ended = tokio::select! {
-        ended = following.all() => Ok(ended),
+        ended = copies => Ok(ended),
         () = stop.asked() => Err(stopped()),
     };
     // Whatever still runs is given up, and the other side told.
@@ -142,28 +144,57 @@ async fn copy(
     ended
 }
 
-fn start(transfers: &Transfers, args: &Args, job: &Job) -> Vec<(Fqcn, cellnet::transfer::Outgoing)> {
+/// Starts a transfer with each target that knows transfers, and a download with each that does not.
+async fn start(
+    cell: &Cell,
+    transfers: &Transfers,
+    args: &Args,
+    job: &Job,
+    view: &View,
+    following: &mut Following,
+) {
+    let mut knowing = Vec::new();
+    for target in job.targets() {
+        if reference::knows_transfers(cell, target, args.timeout).await {
+            knowing.push(target.clone());
+        } else {
+            download(cell, args, job, target, view.follow(target), following);
+        }
+    }
+    if knowing.is_empty() {
+        return;
+    }
     let options = SendOptions::default().overwrite(args.overwrite).skip_special(args.skip_special);
+    let running = match job {
+        Job::Push(Push { from: Input::Files(files), path, .. }) => {
+            transfers.send_many(files, &knowing, path, options)
+        }
+        Job::Push(Push { from: Input::Stdin, path, .. }) => {
+            vec![transfers.send_reader(tokio::io::stdin(), &knowing[0], path, options)]
+        }
+        Job::Pull(Pull { target, path, dir: Some(dir) }) => {
+            vec![transfers.fetch(target, path, dir, FetchOptions::default().overwrite(args.overwrite))]
+        }
+        Job::Pull(Pull { target, path, dir: None }) => {
+            vec![transfers.fetch_into(target, path, tokio::io::stdout())]
+        }
+    };
+    for (target, running) in knowing.into_iter().zip(running) {
+        following.add(follow(running, view.follow(&target), target, args.timeout));
+    }
+}
+
+fn download(cell: &Cell, args: &Args, job: &Job, target: &Fqcn, shown: Shown, following: &mut Following) {
+    let (cell, target, patience) = (cell.clone(), target.clone(), args.patience);
     match job {
-        Job::Push(Push { from: From::Files(files), targets, path }) => {
-            let running = transfers.send_many(files, targets, path, options);
-            targets.iter().cloned().zip(running).collect()
+        Job::Push(Push { from: Input::Files(files), path, .. }) => {
+            following.add(reference::push(cell, files.clone(), target, path.clone(), patience, shown));
         }
-        Job::Push(Push { from: From::Stdin, targets, path }) => {
-            let target = targets[0].clone();
-            let running = transfers.send_reader(tokio::io::stdin(), &target, path, options);
-            vec![(target, running)]
+        Job::Pull(Pull { path, dir: Some(dir), .. }) => {
+            let (path, dir) = (path.clone(), dir.clone());
+            following.add(reference::pull(cell, target, path, dir, args.overwrite, patience, shown));
         }
-        Job::Pull(Pull { target, path, dir }) => {
-            let running = match dir {
-                Some(dir) => {
-                    let options = FetchOptions::default().overwrite(args.overwrite);
-                    transfers.fetch(target, path, dir, options)
-                }
-                None => transfers.fetch_into(target, path, tokio::io::stdout()),
-            };
-            vec![(target.clone(), running)]
-        }
+        _ => following.add(async move { reference::unable(&target, shown) }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use cellnet::{
-    Cell,
+    Cell, CellBuilder,
     transfer::{Arrival, Arrivals, InboxConfig, TransferConfig, Transfers},
 };
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{show, status::Failure, units};
 
 /// Flags about files.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Files")]
 pub(crate) struct Files {
     /// Take files that others send with `cellnet cp` into this folder, made with mode 0700 if it is absent
@@ -22,27 +22,35 @@ pub(crate) struct Files {
     #[arg(long, env = "CELLNET_INBOX_QUOTA", value_name = "SIZE", value_parser = units::bytes)]
     inbox_quota: Option<u64>,
 
-    /// Remove partial files that nobody wrote to for so long
-    #[arg(long, env = "CELLNET_INBOX_KEEP", value_name = "TIME", default_value = "7d", value_parser = units::duration)]
-    inbox_keep: Duration,
+    /// Remove partial files that nobody wrote to for so long; 7d by default
+    #[arg(long, env = "CELLNET_INBOX_KEEP", value_name = "TIME", value_parser = units::duration)]
+    inbox_keep: Option<Duration>,
 
     /// Let others fetch what is below this folder
     #[arg(long, env = "CELLNET_OUTBOX", value_name = "DIR")]
     outbox: Option<PathBuf>,
-}
 
-impl Default for Files {
-    fn default() -> Self {
-        Self { inbox: None, inbox_quota: None, inbox_keep: Duration::from_secs(7 * 86_400), outbox: None }
-    }
+    /// Memory for blocks that pass, so that several cells behind this one cost one copy; 0 keeps none. 16MiB by default
+    #[arg(long, env = "CELLNET_BLOCK_CACHE", value_name = "SIZE", value_parser = units::size)]
+    block_cache: Option<usize>,
 }
 
 impl Files {
+    /// Lets a cell keep blocks that pass.
+    pub(crate) fn relay(&self, builder: CellBuilder) -> CellBuilder {
+        match self.block_cache {
+            Some(bytes) => builder.configure(|config| config.block_cache = bytes),
+            None => builder,
+        }
+    }
+
     /// Lets a cell take and give files, if it is to.
     pub(crate) async fn open(&self, cell: &Cell) -> Result<Option<Transfers>, Failure> {
         if self.inbox.is_none() && self.outbox.is_none() {
-            return match self.inbox_quota {
-                Some(_) => Err(Failure::usage("--inbox-quota is about an inbox; give --inbox DIR")),
+            let about =
+                [("--inbox-quota", self.inbox_quota.is_some()), ("--inbox-keep", self.inbox_keep.is_some())];
+            return match about.into_iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(Failure::usage(format!("{flag} is about an inbox; give --inbox DIR"))),
                 None => Ok(None),
             };
         }
@@ -50,7 +58,7 @@ impl Files {
         config.inbox = self.inbox.as_ref().map(|dir| {
             let mut inbox = InboxConfig::new(dir);
             inbox.quota = self.inbox_quota;
-            inbox.partial_max_age = self.inbox_keep;
+            inbox.partial_max_age = self.inbox_keep.unwrap_or(inbox.partial_max_age);
             inbox
         });
         config.outbox = self.outbox.clone();

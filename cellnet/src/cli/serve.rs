@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let trust = args.security.load(listen.chain(args.upward.urls().map(|url| (Use::Dial, url))))?;
     let mut stop = Stop::new()?;
     let _reloading = Reloading::new(trust.clone())?;
-    let builder = trust.builder(name);
+    let builder = args.files.relay(trust.builder(name));
     let builder = args.listen.iter().cloned().fold(builder, cellnet::CellBuilder::listen);
     let cell = args.upward.dial(builder).start().await?;
     for channel in &args.echo {

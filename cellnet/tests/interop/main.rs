@@ -3,8 +3,10 @@
 mod behaviour;
 mod blobs;
 mod cells;
+mod downloads;
 mod edge;
 mod faults;
+mod files;
 mod identities;
 mod kits;
 mod leg;

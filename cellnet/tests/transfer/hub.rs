@@ -31,10 +31,13 @@ impl Hub {
         .await
     }
 
-    /// A new server on the same inbox.
-    pub(crate) async fn again(self) -> Self {
+    /// Asks the server to end, which it does well, and starts another one in its place.
+    pub(crate) async fn replace_server(&mut self) {
+        assert!(self.server.stop().await.success(), "{}", self.server.stderr());
         let inbox = self.scratch.arg("inbox");
-        Self::of(self.scratch, |args| Process::cellnet(&[args, &["--inbox", &inbox]].concat())).await
+        let serve = ["serve", "--name", "server", "--listen", &self.url, "--json", "--inbox", &inbox];
+        self.server = Process::cellnet(&serve);
+        self.server.ready().await;
     }
 
     /// One whose server is begun by a line of the shell, to which the program and its arguments are given.
@@ -81,11 +84,6 @@ impl Hub {
     /// What the server says of what arrived, or failed to.
     pub(crate) async fn arrived(&mut self) -> Value {
         self.server.find("JSON", |line| line["event"] == "arrived").await
-    }
-
-    /// Asks the server to end while it may have work; it ends well.
-    pub(crate) async fn stop(&mut self) {
-        assert!(self.server.stop().await.success(), "{}", self.server.stderr());
     }
 
     /// Where the server listens itself.

@@ -152,33 +152,47 @@ async fn who_is_not_there_or_takes_nothing_has_a_status_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn either_end_may_be_stopped_in_the_middle_and_the_next_copy_goes_on() {
-    for stopped in ["sender", "receiver"] {
-        let mut hub = Hub::start(&[]).await;
-        let file = hub.scratch.path("file");
-        let content = Content { seed: 1, bytes: 64 * MIB };
-        let hash = content.write(&file);
-        hub.proxy.limit_up(32 * MIB);
-        let mut copy = hub.copy(&[text(&file), "server:"]);
-        reaches(&mut copy, 24 * MIB).await;
-        if stopped == "sender" {
-            assert_eq!(copy.stop().await.code(), Some(1));
-            let done = report(&mut copy).await;
-            assert!(done["error"].as_str().unwrap().contains("again"), "{done}");
-        } else {
-            hub.stop().await;
-            hub.fails(copy, 7, "shutting_down").await;
-            hub = hub.again().await;
-        }
-        assert_eq!(hub.scratch.names("inbox"), ["file.cellnet-journal", "file.cellnet-partial"]);
-        hub.proxy.limit_up(0);
-        let done = hub.copied(&[text(&file), "server:"]).await;
-        let resumed = done["resumed_bytes"].as_u64().unwrap();
-        assert!(resumed >= 24 * MIB && done["hash"] == *hash, "{done}");
-        assert_eq!(done["moved_bytes"].as_u64().unwrap() + resumed, content.bytes, "{done}");
-        content.check(&hub.scratch.path("inbox/file"));
-        assert_eq!(hub.scratch.names("inbox"), ["file"]);
-    }
+async fn a_copy_that_was_stopped_goes_on_when_it_is_run_again() {
+    let (hub, content, hash, mut copy) = in_the_middle().await;
+    assert_eq!(copy.stop().await.code(), Some(1));
+    let done = report(&mut copy).await;
+    assert!(done["error"].as_str().unwrap().contains("again"), "{done}");
+    let there = hub.scratch.names("inbox");
+    assert!(there.iter().any(|name| name.ends_with("file.cellnet-partial")), "{there:?}");
+    assert!(!there.contains(&"file".to_owned()));
+    hub.proxy.limit_up(0);
+    let done = hub.copied(&[text(&hub.scratch.path("file")), "server:"]).await;
+    goes_on(&hub, content, &hash, &done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_stopped_and_started_again_is_waited_for() {
+    let (mut hub, content, hash, mut copy) = in_the_middle().await;
+    hub.replace_server().await;
+    hub.proxy.limit_up(0);
+    let done = report(&mut copy).await;
+    assert!(copy.exit().await.success(), "{done}, {}", copy.stderr());
+    goes_on(&hub, content, &hash, &done);
+}
+
+/// A copy of which a part is there.
+async fn in_the_middle() -> (Hub, Content, String, Process) {
+    let hub = Hub::start(&[]).await;
+    let content = Content { seed: 1, bytes: 64 * MIB };
+    let hash = content.write(&hub.scratch.path("file"));
+    hub.proxy.limit_up(32 * MIB);
+    let mut copy = hub.copy(&[text(&hub.scratch.path("file")), "server:"]);
+    reaches(&mut copy, 24 * MIB).await;
+    (hub, content, hash, copy)
+}
+
+/// What was there did not travel again, and all is there now.
+fn goes_on(hub: &Hub, content: Content, hash: &str, done: &Value) {
+    let resumed = done["resumed_bytes"].as_u64().unwrap();
+    assert!(resumed >= 24 * MIB && done["hash"] == *hash, "{done}");
+    assert_eq!(done["moved_bytes"].as_u64().unwrap() + resumed, content.bytes, "{done}");
+    content.check(&hub.scratch.path("inbox/file"));
+    assert_eq!(hub.scratch.names("inbox"), ["file"]);
 }
 
 /// Runs the program to its end.

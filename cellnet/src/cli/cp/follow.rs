@@ -8,22 +8,24 @@ use cellnet::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-use super::view::{Reach, Shown};
-use crate::cli::status::{Failure, Status};
+use super::{
+    reference::DownloadError,
+    view::{Reach, Shown},
+};
+use crate::cli::status::{Failure, Status, chain};
 
-/// Transfers that run at the same time. Dropped, they are given up.
-#[derive(Debug)]
+/// Copies that run at the same time. Dropped, they are given up.
+#[derive(Debug, Default)]
 pub(crate) struct Following {
     tasks: JoinSet<(usize, Ended)>,
-    /// How long a target may be out of reach at first.
-    timeout: Duration,
 }
 
 /// How a transfer ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) reach: Reach,
-    pub(crate) outcome: Result<Receipt, Lost>,
+    /// The digest.
+    pub(crate) outcome: Result<String, Lost>,
 }
 
 /// Why there is no receipt.
@@ -31,6 +33,8 @@ pub(crate) struct Ended {
 pub(crate) enum Lost {
     #[error(transparent)]
     Transfer(TransferError),
+    #[error("{}", chain(.0))]
+    Download(DownloadError),
     #[error("'{peer}' could not be reached within {within:?}; check its name, and that it is connected")]
     Unreached { peer: Fqcn, within: Duration },
     #[error("cannot write to standard output: {0}")]
@@ -38,14 +42,10 @@ pub(crate) enum Lost {
 }
 
 impl Following {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { tasks: JoinSet::new(), timeout }
-    }
-
-    /// Watches one more.
-    pub(crate) fn add(&mut self, running: Outgoing, shown: Shown, peer: Fqcn) {
-        let (at, timeout) = (self.tasks.len(), self.timeout);
-        self.tasks.spawn(async move { (at, follow(running, shown, peer, timeout).await) });
+    /// One more.
+    pub(crate) fn add(&mut self, copy: impl Future<Output = Ended> + Send + 'static) {
+        let at = self.tasks.len();
+        self.tasks.spawn(async move { (at, copy.await) });
     }
 
     /// Waits for all of them; how they ended, in the order in which they were added.
@@ -59,16 +59,19 @@ impl Following {
     }
 }
 
-async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, timeout: Duration) -> Ended {
+/// Shows a transfer until it ends. `timeout` is how long its target may be out of reach at first.
+pub(crate) async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, timeout: Duration) -> Ended {
     let mut reach = Reach::default();
     let outcome = watch(running, &mut shown, &peer, timeout, &mut reach).await;
     if let Ok(receipt) = &outcome {
-        reach.bytes = receipt.bytes;
-        reach.files = receipt.files;
+        (reach.bytes, reach.files) = (receipt.bytes, receipt.files);
         (reach.resumed, reach.moved) = (receipt.resumed, receipt.received);
+    } else {
+        // Some may be there, but nobody vouches for them.
+        reach.files = 0;
     }
     let told = shown.end(reach, outcome.as_ref().err().map(ToString::to_string).as_deref());
-    let outcome = outcome.and_then(|receipt| told.map(|()| receipt).map_err(Lost::Output));
+    let outcome = outcome.and_then(|receipt| told.map(|()| receipt.digest_hex()).map_err(Lost::Output));
     Ended { reach, outcome }
 }
 
@@ -102,7 +105,7 @@ async fn watch(
     }
 }
 
-impl std::convert::From<Progress> for Reach {
+impl From<Progress> for Reach {
     fn from(progress: Progress) -> Self {
         Self {
             bytes: progress.bytes,
@@ -126,6 +129,7 @@ impl Lost {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Transfer(error) => error.reason().as_str(),
+            Self::Download(error) => error.reason(),
             Self::Unreached { .. } => "unreachable",
             Self::Output(_) => "io",
         }
@@ -135,16 +139,18 @@ impl Lost {
     pub(crate) fn code(&self) -> ReturnCode {
         match self {
             Self::Transfer(error) => error.reason().code(),
+            Self::Download(error) => error.code(),
             Self::Unreached { .. } => ReturnCode::TARGET_UNREACHABLE,
             Self::Output(_) => ReturnCode::PROCESS_EXCEPTION,
         }
     }
 }
 
-impl std::convert::From<Lost> for Failure {
+impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
         let status = match &lost {
             Lost::Transfer(error) => Status::of_transfer(error),
+            Lost::Download(error) => error.status(),
             Lost::Unreached { .. } => Status::Unreachable,
             Lost::Output(_) => Status::Failed,
         };

@@ -67,7 +67,7 @@ impl Report {
             bytes: sum(|ended| ended.reach.bytes),
             resumed_bytes: sum(|ended| ended.reach.resumed),
             moved_bytes: moved,
-            hash: each.iter().find_map(|ended| Some(ended.outcome.as_ref().ok()?.digest_hex())),
+            hash: each.iter().find_map(|ended| ended.outcome.as_ref().ok().cloned()),
             seconds,
             mbps: moved as f64 / seconds.max(1e-9) / 1e6,
             cpu_s: watch.cpu(),
