@@ -22,7 +22,7 @@ use super::{
     units,
 };
 use follow::{Ended, Following, follow};
-use place::{From, Job, Place, Pull, Push};
+use place::{Input, Job, Place, Pull, Push};
 use report::Report;
 use view::{Shown, View};
 
@@ -101,7 +101,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 /// What can be known before anybody is asked.
 fn check(job: &Job) -> Result<(), Failure> {
     match job {
-        Job::Push(Push { from: From::Files(files), .. }) => {
+        Job::Push(Push { from: Input::Files(files), .. }) => {
             files.iter().try_for_each(|file| match file.symlink_metadata() {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure::usage(format!("cannot read '{}': {error}", file.display()))),
@@ -166,10 +166,10 @@ async fn start(
     }
     let options = SendOptions::default().overwrite(args.overwrite).skip_special(args.skip_special);
     let running = match job {
-        Job::Push(Push { from: From::Files(files), path, .. }) => {
+        Job::Push(Push { from: Input::Files(files), path, .. }) => {
             transfers.send_many(files, &knowing, path, options)
         }
-        Job::Push(Push { from: From::Stdin, path, .. }) => {
+        Job::Push(Push { from: Input::Stdin, path, .. }) => {
             vec![transfers.send_reader(tokio::io::stdin(), &knowing[0], path, options)]
         }
         Job::Pull(Pull { target, path, dir: Some(dir) }) => {
@@ -187,7 +187,7 @@ async fn start(
 fn download(cell: &Cell, args: &Args, job: &Job, target: &Fqcn, shown: Shown, following: &mut Following) {
     let (cell, target, patience) = (cell.clone(), target.clone(), args.patience);
     match job {
-        Job::Push(Push { from: From::Files(files), path, .. }) => {
+        Job::Push(Push { from: Input::Files(files), path, .. }) => {
             following.add(reference::push(cell, files.clone(), target, path.clone(), patience, shown));
         }
         Job::Pull(Pull { path, dir: Some(dir), .. }) => {

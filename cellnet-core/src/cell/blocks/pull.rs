@@ -177,6 +177,7 @@ impl<R> Pull<R> {
                 if self.holds && !self.children.is_empty() {
                     self.gathering = Some((self.gathering.map_or(now, |(began, _)| began), now));
                 }
+                tracing::debug!(%peer, at = ?place, "pulls a transfer");
                 let (peer, front) = (peer.clone(), place);
                 self.children.push(Child { peer, front, seen: now, left_behind: false });
                 self.children.last_mut().expect("it was just pushed")
@@ -207,7 +208,12 @@ impl<R> Pull<R> {
 
     /// Whether more children are likely to come: those of one broadcast begin together, but not at once.
     fn is_gathering(&self, now: Instant) -> bool {
-        self.gathering.is_some_and(|(began, last)| now < (began + LONGEST_GATHERING).min(last + GATHERING))
+        self.gathers_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when more children are likely to come, if several have.
+    pub(super) fn gathers_until(&self) -> Option<Instant> {
+        self.gathering.map(|(began, last)| (began + LONGEST_GATHERING).min(last + GATHERING))
     }
 
     /// How far the first child may be ahead of the last, in blocks, if so many bytes may be kept: somewhat further than that,
@@ -221,7 +227,10 @@ impl<R> Pull<R> {
         let reach = self.reach(share);
         let Some(lead) = self.lead(now) else { return };
         for child in &mut self.children {
-            child.left_behind |= child.front.ahead(lead) > reach / 2;
+            if !child.left_behind && child.front.ahead(lead) > reach / 2 {
+                child.left_behind = true;
+                tracing::debug!(peer = %child.peer, at = ?child.front, ?lead, "left behind in a transfer");
+            }
         }
     }
 

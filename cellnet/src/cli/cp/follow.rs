@@ -105,7 +105,7 @@ async fn watch(
     }
 }
 
-impl std::convert::From<Progress> for Reach {
+impl From<Progress> for Reach {
     fn from(progress: Progress) -> Self {
         Self {
             bytes: progress.bytes,
@@ -146,7 +146,7 @@ impl Lost {
     }
 }
 
-impl std::convert::From<Lost> for Failure {
+impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
         let status = match &lost {
             Lost::Transfer(error) => Status::of_transfer(error),

@@ -54,7 +54,7 @@ pub(crate) enum Job {
 /// From here to cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Push {
-    pub(crate) from: From,
+    pub(crate) from: Input,
     pub(crate) targets: Vec<Fqcn>,
     /// Where it goes in each inbox. A folder if it is empty or ends in `/`, else the name that it gets.
     pub(crate) path: String,
@@ -62,7 +62,7 @@ pub(crate) struct Push {
 
 /// What is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Input {
     Files(Vec<PathBuf>),
     Stdin,
 }
@@ -86,7 +86,7 @@ impl Job {
             (_, Place::Remote { targets, path }) => {
                 let (targets, path) = (targets.clone(), path.clone());
                 let from = sent(first, &path)?;
-                if from == From::Stdin && targets.len() > 1 {
+                if from == Input::Stdin && targets.len() > 1 {
                     return Err(Failure::usage("standard input can be read once and goes to one cell"));
                 }
                 Ok(Self::Push(Push { from, targets, path }))
@@ -126,12 +126,12 @@ impl Job {
     }
 }
 
-fn sent(first: &[Place], path: &str) -> Result<From, Failure> {
+fn sent(first: &[Place], path: &str) -> Result<Input, Failure> {
     if let [Place::Standard] = first {
         if path.is_empty() || path.ends_with('/') {
             return Err(Failure::usage("standard input has no name of its own; give one, as in TARGET:NAME"));
         }
-        return Ok(From::Stdin);
+        return Ok(Input::Stdin);
     }
     let files = first.iter().map(|place| match place {
         Place::Local(file) => Ok(file.clone()),
@@ -151,7 +151,7 @@ fn sent(first: &[Place], path: &str) -> Result<From, Failure> {
             files.len()
         )));
     }
-    Ok(From::Files(files))
+    Ok(Input::Files(files))
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
         Job::of(&places).map_err(|failure| failure.to_string())
     }
 
-    fn push(from: From, targets: &[&str], path: &str) -> Result<Job, String> {
+    fn push(from: Input, targets: &[&str], path: &str) -> Result<Job, String> {
         let targets = targets.iter().map(|name| name.parse().unwrap()).collect();
         Ok(Job::Push(Push { from, targets, path: path.into() }))
     }
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn the_last_place_says_which_way_it_goes() {
-        let files = |names: &[&str]| From::Files(names.iter().map(Into::into).collect());
+        let files = |names: &[&str]| Input::Files(names.iter().map(Into::into).collect());
         assert_eq!(job("a site-1:b"), push(files(&["a"]), &["site-1"], "b"));
         assert_eq!(job("a ../b site-1:x/"), push(files(&["a", "../b"]), &["site-1"], "x/"));
         assert_eq!(job("a b site-1:"), push(files(&["a", "b"]), &["site-1"], ""));
-        assert_eq!(job("- r.site-1:x/y:z"), push(From::Stdin, &["r.site-1"], "x/y:z"));
+        assert_eq!(job("- r.site-1:x/y:z"), push(Input::Stdin, &["r.site-1"], "x/y:z"));
         assert_eq!(job("./a:b site-1,r.site-2:"), push(files(&["./a:b"]), &["site-1", "r.site-2"], ""));
         assert_eq!(job("site-1:a/b ."), pull("a/b", Some(".")));
         assert_eq!(job("site-1:a -"), pull("a", None));
