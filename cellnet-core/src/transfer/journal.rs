@@ -129,6 +129,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Another handle of the file.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Makes it permanent.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write()?;

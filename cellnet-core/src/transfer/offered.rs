@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use lru::LruCache;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +21,7 @@ use super::{
     digest::{BlockTree, ManifestDigest, hole_digest},
     live::Live,
     manifest::{Manifest, check},
+    receipt::{Heard, Outcome},
     wire::{BlockAsk, Entry, Fingerprint, Hash, Offer, VALUE_LEN},
 };
 use crate::fqcn::Fqcn;
@@ -31,7 +35,7 @@ pub(crate) struct Offered {
     state: Mutex<State>,
     files: Mutex<LruCache<u32, Arc<File>>>,
     /// What this side says about all of it, once somebody is done.
-    checked: Mutex<Option<watch::Receiver<Option<Result<Receipt, TransferError>>>>>,
+    checked: Mutex<Option<Heard>>,
     pub(crate) over: CancellationToken,
 }
 
@@ -56,7 +60,9 @@ struct State {
 /// Somebody who may pull.
 #[derive(Debug)]
 struct Receiver {
-    outcome: watch::Sender<Option<Result<Receipt, TransferError>>>,
+    outcome: watch::Sender<Option<Outcome>>,
+    /// Told whenever it asks for something.
+    asked: Arc<Notify>,
 }
 
 impl Offered {
@@ -78,16 +84,26 @@ impl Offered {
     }
 
     /// Lets somebody pull. What is heard of it comes by the channel.
-    pub(crate) fn admit(&self, who: &Fqcn) -> watch::Receiver<Option<Result<Receipt, TransferError>>> {
+    pub(crate) fn admit(&self, who: &Fqcn) -> Heard {
         let (outcome, heard) = watch::channel(None);
-        self.state().receivers.insert(who.clone(), Receiver { outcome });
+        self.state().receivers.insert(who.clone(), Receiver { outcome, asked: Arc::default() });
         heard
     }
 
     pub(crate) fn admits(&self, who: &Fqcn) -> bool {
         let mut state = self.state();
         state.used = Instant::now();
-        state.receivers.contains_key(who)
+        let receiver = state.receivers.get(who);
+        receiver.inspect(|receiver| receiver.asked.notify_waiters()).is_some()
+    }
+
+    /// Waits until somebody asks for anything. Cancel safe.
+    pub(crate) async fn asked_by(&self, who: &Fqcn) {
+        let asked = self.state().receivers.get(who).map(|receiver| receiver.asked.clone());
+        match asked {
+            Some(asked) => asked.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// How long nobody has used it.
@@ -110,7 +126,7 @@ impl Offered {
     }
 
     /// Says how it ended for one; only the first word counts.
-    pub(crate) fn conclude(&self, who: &Fqcn, outcome: Result<Receipt, TransferError>) {
+    pub(crate) fn conclude(&self, who: &Fqcn, outcome: Outcome) {
         if let Some(receiver) = self.state().receivers.get(who) {
             receiver.outcome.send_if_modified(|known| {
                 let first = known.is_none();
@@ -232,7 +248,7 @@ impl Offered {
     }
 
     /// What this side has to say about all of it; `None` while it is still being read.
-    pub(crate) fn checked(self: &Arc<Self>) -> watch::Receiver<Option<Result<Receipt, TransferError>>> {
+    pub(crate) fn checked(self: &Arc<Self>) -> Heard {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked
             .get_or_insert_with(|| {
@@ -250,7 +266,7 @@ impl Offered {
 
     /// The digest of everything. Files of which some blocks were not read here, because they went out before this process
     /// began or came from a cache, are read now. Blocks.
-    fn check_all(&self) -> Result<Receipt, TransferError> {
+    fn check_all(&self) -> Outcome {
         let manifest = match &self.content {
             Content::Files(manifest) => manifest,
             Content::Live(live) => return live.receipt(),

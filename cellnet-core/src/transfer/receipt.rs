@@ -3,8 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use super::wire::Hash;
+use super::{TransferError, wire::Hash};
+
+/// How a transfer ended.
+pub(crate) type Outcome = Result<Receipt, TransferError>;
+/// Hears how it ended, when that is known.
+pub(crate) type Heard = watch::Receiver<Option<Outcome>>;
 
 /// What the receiver has, as it said and the source has checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::{
     Reason, TransferError,
@@ -34,6 +35,8 @@ pub(crate) struct Receiving {
     /// Up to here there may be something in the file that its journal does not speak of.
     dirty: u64,
     unsynced: u64,
+    /// The disk takes what was written before, while more comes.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// What is on disk already, being compared with what is known of it.
@@ -108,6 +111,7 @@ impl Receiving {
             check: None,
             dirty: 0,
             unsynced: 0,
+            syncing: None,
         }
     }
 
@@ -209,22 +213,33 @@ impl Receiving {
         Ok(())
     }
 
-    /// Gives the journal what was written, and the disk both, if enough has come together.
+    /// Gives the journal what was written, and lets the disk have both, if enough has come together.
     pub(crate) fn flush(&mut self, every: u64) -> Result<(), TransferError> {
         let flush = |this: &mut Self| {
             if let Some(journal) = &mut this.journal {
                 journal.write()?;
             }
             if this.unsynced >= every {
-                this.data.sync_data()?;
-                if let Some(journal) = &mut this.journal {
-                    journal.sync()?;
-                }
+                this.synced()?;
+                let data = this.data.try_clone()?;
+                let journal = this.journal.as_ref().map(Journal::file).transpose()?;
+                this.syncing = Some(tokio::task::spawn_blocking(move || {
+                    data.sync_data()?;
+                    journal.map_or(Ok(()), |journal| journal.sync_data())
+                }));
                 this.unsynced = 0;
             }
             Ok(())
         };
         flush(self).map_err(|error| self.explain(&error))
+    }
+
+    /// Waits until the disk has what it was given before, so that it is never further behind than that.
+    fn synced(&mut self) -> io::Result<()> {
+        let Some(syncing) = self.syncing.take() else { return Ok(()) };
+        tokio::runtime::Handle::current()
+            .block_on(syncing)
+            .unwrap_or_else(|broken| Err(io::Error::other(broken)))
     }
 
     /// Blocks that are in the file.
@@ -255,6 +270,7 @@ impl Receiving {
                 this.data.set_len(size)?;
             }
             dress(&this.data, &this.entry)?;
+            this.synced()?;
             if sync {
                 this.data.sync_all()?;
             }

@@ -4,17 +4,17 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     io::AsyncRead,
-    sync::watch,
     time::{Instant, sleep},
 };
 
 use super::{
-    Phase, Progress, Reason, Receipt, SendOptions, TransferError,
+    Phase, Progress, Reason, SendOptions, TransferError,
     asker::backoff,
     handle::Runner,
     live::Live,
     manifest::{Manifest, Walk},
     offered::{Content, Offered},
+    receipt::{Heard, Outcome},
     shared::Shared,
     sink::blocking,
     wire::{self, Accepted, Cancel, PENDING, REASON},
@@ -123,7 +123,7 @@ struct Sending<'a> {
     shared: &'a Shared,
     offered: &'a Offered,
     target: Fqcn,
-    heard: watch::Receiver<Option<Result<Receipt, TransferError>>>,
+    heard: Heard,
     dir: &'a str,
     overwrite: bool,
     runner: Runner,
@@ -208,8 +208,14 @@ impl Sending<'_> {
                     format!("'{}' made no progress for {patience:?}", self.target),
                 );
             }
-            sleep(backoff(failures)).await;
-            failures += 1;
+            // A receiver that asks can be reached again.
+            tokio::select! {
+                () = sleep(backoff(failures)) => failures += 1,
+                () = self.offered.asked_by(&self.target) => {
+                    failures = 0;
+                    sleep(backoff(failures)).await;
+                }
+            }
         }
     }
 
@@ -277,18 +283,14 @@ impl Sending<'_> {
 }
 
 /// What the receiver, or this side's disk, says about the end.
-async fn heard(
-    mut heard: watch::Receiver<Option<Result<Receipt, TransferError>>>,
-) -> Result<Receipt, TransferError> {
+async fn heard(mut heard: Heard) -> Outcome {
     match heard.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
         Ok(Some(outcome)) => outcome,
         _ => Err(ended()),
     }
 }
 
-fn heard_already(
-    heard: &watch::Receiver<Option<Result<Receipt, TransferError>>>,
-) -> Option<Result<Receipt, TransferError>> {
+fn heard_already(heard: &Heard) -> Option<Outcome> {
     heard.borrow().clone()
 }
 

@@ -136,7 +136,7 @@ struct Flow<'a> {
     /// Blocks to be fetched once more.
     again: VecDeque<(u32, u64)>,
     damaged: HashMap<(u32, u64), u32>,
-    flying: FuturesUnordered<BoxFuture<'a, (u32, u64, Result<Message, TransferError>)>>,
+    flying: FuturesUnordered<BoxFuture<'a, Flown>>,
     arrived: Vec<Arrived>,
     lengths: Vec<(u32, u64)>,
     /// Files of unknown length, and what is safe of them.
@@ -145,6 +145,9 @@ struct Flow<'a> {
     outstanding: usize,
     window: usize,
 }
+
+/// File, block, and what came of asking for it.
+type Flown = (u32, u64, Result<Message, TransferError>);
 
 /// What is left to be asked for of one file.
 struct Want {

@@ -21,7 +21,7 @@ pub(crate) const BLOCK: usize = 64 << 10;
 pub(crate) struct Net {
     pub(crate) sim: Sim,
     pub(crate) server: Cell,
-    pub(crate) relay: Cell,
+    _relay: Cell,
     pub(crate) dir: TempDir,
 }
 
@@ -29,10 +29,10 @@ impl Net {
     pub(crate) async fn new() -> Self {
         let sim = Sim::new();
         let server = sim.cell("server", &[]).await;
-        let relay = sim.cell("relay", &["server"]).await;
+        let _relay = sim.cell("relay", &["server"]).await;
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("source")).unwrap();
-        Self { sim, server, relay, dir }
+        Self { sim, server, _relay, dir }
     }
 
     /// A cell below the relay.
