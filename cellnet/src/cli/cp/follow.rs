@@ -64,8 +64,10 @@ pub(crate) async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, time
     let mut reach = Reach::default();
     let outcome = watch(running, &mut shown, &peer, timeout, &mut reach).await;
     if let Ok(receipt) = &outcome {
-        (reach.bytes, reach.files) = (receipt.bytes, receipt.files);
-        (reach.resumed, reach.moved) = (receipt.resumed, receipt.received);
+        let resumed = if reach.begun { reach.resumed } else { receipt.resumed };
+        // The other side may have begun before us, or again after us.
+        let moved = (receipt.received + receipt.resumed).saturating_sub(resumed);
+        reach = Reach { bytes: receipt.bytes, files: receipt.files, resumed, moved, ..reach };
     } else {
         // Some may be there, but nobody vouches for them.
         reach.files = 0;
@@ -88,7 +90,8 @@ async fn watch(
     loop {
         let now = *progress.borrow_and_update();
         let is_out_of_reach = now.waiting && now.phase == Phase::Preparing;
-        *reach = now.into();
+        let before = reach.begun.then_some(reach.resumed);
+        *reach = Reach::since(before, now);
         shown.at(*reach).map_err(Lost::Output)?;
         shown.waits(now.waiting).map_err(Lost::Output)?;
         tokio::select! {
@@ -105,15 +108,18 @@ async fn watch(
     }
 }
 
-impl From<Progress> for Reach {
-    fn from(progress: Progress) -> Self {
+impl Reach {
+    /// How far it is. What was there `before` this command is what there was when the other side first said something.
+    fn since(before: Option<u64>, now: Progress) -> Self {
+        let begun = before.is_some() || now.phase > Phase::Preparing;
+        let resumed = before.unwrap_or(now.bytes);
         Self {
-            bytes: progress.bytes,
-            total: progress.total,
-            resumed: progress.resumed_from,
-            moved: progress.bytes.saturating_sub(progress.resumed_from),
-            files: progress.files,
-            begun: progress.phase > Phase::Preparing,
+            bytes: now.bytes,
+            total: now.total,
+            resumed,
+            moved: now.bytes.saturating_sub(resumed),
+            files: now.files,
+            begun,
         }
     }
 }
