@@ -82,6 +82,27 @@ async fn a_receiver_that_begins_again_asks_for_what_is_missing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_stops_politely_is_waited_for() {
+    let net = Net::new().await;
+    slow(&net).await;
+    let receiver = net.receiver().await;
+    let mut arrivals = receiver.arrivals();
+    let sender = net.sender("site").await;
+    let path = net.file("model", LEN);
+    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
+    half_way(&net).await;
+    receiver.shutdown().await;
+    assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::ShuttingDown);
+    drop(receiver);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let _receiver = net.receiver().await;
+    let receipt = sending.receipt().await.unwrap();
+    assert_eq!(receipt.digest, digest(&path));
+    assert_eq!(receipt.resumed + receipt.received, LEN as u64);
+    assert!(receipt.resumed > LEN as u64 / 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_begins_again_under_another_name_goes_on() {
     let net = Net::new().await;
     slow(&net).await;
