@@ -24,8 +24,8 @@ use cellnet_core::{
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::{sync::Semaphore, time::Instant};
 
-/// Bytes of a block.
-const SIZE: usize = 16 * 1024;
+/// Bytes of a block; more than what goes with control messages.
+const SIZE: usize = 65 * 1024;
 
 /// What a source was asked.
 #[derive(Default)]
@@ -86,7 +86,7 @@ async fn pull(cell: &Cell, blocks: u64, each: Duration) {
 
 /// A relay that has room for some sixty blocks.
 fn sim() -> Sim {
-    Sim::new().configured(|config| config.block_cache = 1 << 20)
+    Sim::new().configured(|config| config.block_cache = 4 << 20)
 }
 
 async fn children(sim: &Sim, relay: &str, count: usize) -> Vec<Cell> {

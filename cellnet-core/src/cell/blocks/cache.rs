@@ -14,7 +14,7 @@ use super::{
     pull::{Asker, Block, Flight, Hop, LONGEST_WAIT, Need, Pull, Reply, Sent, Stage, Waiter},
 };
 use crate::{
-    stats::{Budget, Counters},
+    stats::{Budget, Counters, Reservation},
     transfer::{BlockAsk, Token},
 };
 
@@ -142,27 +142,21 @@ impl<R> Cache<R> {
             return Verdict::Answer(request, block.reply.clone());
         }
         let Some(hop) = &asked.hop else { return Verdict::Forward(request) };
-        match pull.flights.get_mut(&place) {
-            // What the others wait for may be damaged too, by a cache above.
-            Some(_) if asked.fresh => {
-                self.counters.block_misses.add(1);
-                Verdict::Forward(request)
-            }
-            Some(flight) => match flight.join(asked, request, &self.memory, now) {
-                None => {
-                    self.counters.block_coalesced.add(1);
-                    Verdict::Kept
-                }
-                Some(request) => {
-                    self.counters.block_misses.add(1);
-                    Verdict::Forward(request)
-                }
-            },
-            None => {
-                self.counters.block_misses.add(1);
-                self.depart(id.clone(), asked, hop.clone(), request, now)
-            }
+        if !pull.flights.contains_key(&place) {
+            self.counters.block_misses.add(1);
+            return self.depart(id.clone(), asked, hop.clone(), request, now);
         }
+        // What the others wait for may be damaged too, by a cache above.
+        let seat = if asked.fresh { None } else { self.seat(id, asked, now) };
+        let flight = self.pulls.get_mut(id).and_then(|pull| pull.flights.get_mut(&place));
+        let Some((flight, seat)) = flight.zip(seat).filter(|(flight, _)| flight.waiters.len() < MOST_WAITERS)
+        else {
+            self.counters.block_misses.add(1);
+            return Verdict::Forward(request);
+        };
+        self.counters.block_coalesced.add(1);
+        flight.join(Waiter::new(asked, request, seat, now));
+        Verdict::Kept
     }
 
     /// Sends or holds a request for a block that nobody else has asked for.
@@ -173,23 +167,38 @@ impl<R> Cache<R> {
         if flights >= MOST_FLIGHTS || self.sent.contains_key(&key) {
             return Verdict::Forward(request);
         }
-        let (mut request, mut held) = (Some(request), None);
-        if !asked.fresh && !self.hold.is_zero() && self.must_wait(&id, place, now) {
-            held = Waiter::new(asked, &mut request, &self.memory, now);
-        }
+        let waits = !asked.fresh && !self.hold.is_zero() && self.must_wait(&id, place, now);
+        let seat = if waits { self.seat(&id, asked, now) } else { None };
         let pull = self.pulls.get_mut(&id).expect("it is known");
-        let stage = match held {
-            Some(waiter) => {
+        let (stage, verdict) = match seat {
+            Some(seat) => {
                 self.counters.block_holds.add(1);
-                Stage::Held(waiter)
+                (Stage::Held(Waiter::new(asked, request, seat, now)), Verdict::Kept)
             }
             None => {
                 self.sent.insert(key.clone(), (id, place));
-                Stage::Sent(Sent { key, hop: Some(hop), at: now })
+                (Stage::Sent(Sent { key, hop: Some(hop), at: now }), Verdict::Forward(request))
             }
         };
         pull.flights.insert(place, Flight { stage, waiters: VecDeque::new() });
-        request.map_or(Verdict::Kept, Verdict::Forward)
+        verdict
+    }
+
+    /// Memory for a request that waits. It takes little and spares a block, so blocks make room for it.
+    fn seat(&mut self, id: &PullId, asked: &Asked, now: Instant) -> Option<Reservation> {
+        if asked.cost > LARGEST_REQUEST {
+            return None;
+        }
+        let first = Place { file: 0, block: 0 };
+        loop {
+            if let Some(seat) = self.memory.reserve(asked.cost + OVERHEAD) {
+                return Some(seat);
+            }
+            let wish = Wish { need: Need::Soon, ..self.wish(id, first, now) };
+            let victim = self.yielding(&wish, now).max_by_key(|(rank, ..)| *rank);
+            let (id, place) = victim.map(|(_, (id, place), _)| (id.clone(), place))?;
+            self.pulls.get_mut(&id)?.blocks.remove(&place);
+        }
     }
 
     /// Notes where a request goes that was released.
@@ -346,7 +355,7 @@ impl<R> Cache<R> {
             released.extend(self.release(&id, now));
         }
         self.pulls.retain(|_, pull| pull.is_of_use() || pull.moved + IDLE > now);
-        (released, self.pulls.values().filter_map(|pull| pull.next_due(self.hold)).min())
+        (released, self.pulls.values().filter_map(|pull| pull.next_due(self.hold, now)).min())
     }
 
     /// Whether a transfer is known, or can be from now on.
@@ -475,37 +484,25 @@ enum Rank {
 }
 
 impl<R> Flight<R> {
-    /// Lets a request wait with the others. Gives it back if it cannot.
-    fn join(&mut self, asked: &Asked, request: R, memory: &Arc<Budget>, now: Instant) -> Option<R> {
+    /// Lets a request wait with the others.
+    fn join(&mut self, waiter: Waiter<R>) {
         let held = match &mut self.stage {
             Stage::Held(waiter) => Some(waiter),
             Stage::Sent(_) => None,
         };
         let mut waiting = held.into_iter().chain(&mut self.waiters);
-        let mut request = Some(request);
-        if let Some(waiter) = waiting.find(|waiter| waiter.asker == asked.asker) {
+        match waiting.find(|known| known.asker == waiter.asker) {
             // Who asks again has given up on its first request. Its time runs on.
-            if let Some(again) = Waiter::new(asked, &mut request, memory, waiter.since) {
-                *waiter = again;
-            }
-            return request;
+            Some(known) => *known = Waiter { since: known.since, ..waiter },
+            None => self.waiters.push_back(waiter),
         }
-        if self.waiters.len() < MOST_WAITERS {
-            self.waiters.extend(Waiter::new(asked, &mut request, memory, now));
-        }
-        request
     }
 }
 
 impl<R> Waiter<R> {
-    /// Takes the request, if there is memory for it.
-    fn new(asked: &Asked, request: &mut Option<R>, memory: &Arc<Budget>, now: Instant) -> Option<Self> {
-        if asked.cost > LARGEST_REQUEST {
-            return None;
-        }
-        let memory = memory.reserve(asked.cost + OVERHEAD)?;
+    fn new(asked: &Asked, request: R, memory: Reservation, now: Instant) -> Self {
         let (asker, id) = (asked.asker.clone(), asked.id.clone());
-        Some(Self { asker, id, request: request.take()?, since: now, _memory: memory })
+        Self { asker, id, request, since: now, _memory: memory }
     }
 }
 
@@ -516,7 +513,7 @@ impl<R> Pull<R> {
     }
 
     /// When something has to be done about it.
-    fn next_due(&self, hold: Duration) -> Option<Instant> {
+    fn next_due(&self, hold: Duration, now: Instant) -> Option<Instant> {
         let blocks = self.blocks.values().map(|block| block.used + IDLE);
         let flights = self.flights.values().map(|flight| {
             let stage = match &flight.stage {
@@ -527,7 +524,9 @@ impl<R> Pull<R> {
             waiters.fold(stage, Instant::min)
         });
         let empty = (!self.is_of_use()).then(|| self.moved + IDLE);
-        blocks.chain(flights).chain(empty).min()
+        let holds = self.flights.values().any(|flight| matches!(flight.stage, Stage::Held(_)));
+        let gathered = self.gathers_until().filter(|until| holds && *until > now);
+        blocks.chain(flights).chain(empty).chain(gathered).min()
     }
 }
 

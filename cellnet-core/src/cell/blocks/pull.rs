@@ -207,7 +207,12 @@ impl<R> Pull<R> {
 
     /// Whether more children are likely to come: those of one broadcast begin together, but not at once.
     fn is_gathering(&self, now: Instant) -> bool {
-        self.gathering.is_some_and(|(began, last)| now < (began + LONGEST_GATHERING).min(last + GATHERING))
+        self.gathers_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when more children are likely to come, if several have.
+    pub(super) fn gathers_until(&self) -> Option<Instant> {
+        self.gathering.map(|(began, last)| (began + LONGEST_GATHERING).min(last + GATHERING))
     }
 
     /// How far the first child may be ahead of the last, in blocks, if so many bytes may be kept: somewhat further than that,

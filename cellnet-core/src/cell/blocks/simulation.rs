@@ -117,7 +117,7 @@ impl Network {
         for (child, c) in self.children.iter().enumerate() {
             at(&mut events, c.start, Event::Start(child));
         }
-        at(&mut events, 0.25, Event::Sweep);
+        let mut sweep = f64::INFINITY;
         while let Some(Reverse(Scheduled(now, _, event))) = events.pop() {
             let instant = began + Duration::from_secs_f64(now);
             let (mut answers, mut sends): (Vec<Request>, Vec<Request>) = (vec![], vec![]);
@@ -143,6 +143,12 @@ impl Network {
                     };
                     let (verdict, released) = cache.ask(&asked, request, instant);
                     releases = released;
+                    let due =
+                        now + if matches!(verdict, Verdict::Kept) { self.hold.as_secs_f64() } else { 10.0 };
+                    if due < sweep {
+                        sweep = due;
+                        at(&mut events, due, Event::Sweep);
+                    }
                     match verdict {
                         Verdict::Forward(request) => sends.push(request),
                         Verdict::Answer(request, _) => answers.push(request),
@@ -179,10 +185,13 @@ impl Network {
                         finished[child] = now;
                     }
                 }
+                Event::Sweep if now < sweep => {}
                 Event::Sweep => {
-                    releases = cache.sweep(instant).0;
-                    if finished.iter().any(|f| f.is_infinite()) {
-                        at(&mut events, now + 0.05, Event::Sweep);
+                    let (released, due) = cache.sweep(instant);
+                    releases = released;
+                    sweep = due.map_or(f64::INFINITY, |due| (due - began).as_secs_f64() + 1e-6);
+                    if due.is_some() {
+                        at(&mut events, sweep, Event::Sweep);
                     }
                 }
             }
@@ -269,7 +278,7 @@ fn children_that_begin_one_after_the_other_cost_one_copy() {
 #[test]
 fn a_child_that_is_far_slower_costs_a_copy_of_its_own_and_little_time_of_others() {
     for (what, slow) in [
-        ("a tenth of the speed", Child::new(2.0 * MIB)),
+        ("a 25th of the speed", Child::new(MIB)),
         ("a hundredth", Child::new(0.25 * MIB)),
         ("frozen for a while", Child { freeze: Some((1.0, 30.0)), ..Child::new(25.0 * MIB) }),
     ] {
