@@ -8,7 +8,7 @@
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
 use cellnet::{
-    flare::{self, End, FlModel, FlareClient, Metric, ReceiveError, Task},
+    flare::{self, Dict, End, FlModel, FlareClient, Metric, ReceiveError, Task},
     fobs::{Array, DType, Object},
 };
 
@@ -142,7 +142,7 @@ async fn learn(client: &FlareClient, rows: &Machines, task: &Task) -> Result<FlM
     let step = u32::try_from(round)?;
     client.log(&Metric::scalar("loss", score.loss).at_step(step)).await?;
     client.log(&Metric::scalar("accuracy", score.accuracy).at_step(step)).await?;
-    let metrics = Object::from_iter([("loss", score.loss), ("accuracy", score.accuracy)]);
+    let metrics = Dict::from_iter([("loss", score.loss), ("accuracy", score.accuracy)]);
     if task.is_evaluate() {
         return Ok(FlModel::of_metrics(metrics));
     }

@@ -130,7 +130,8 @@ impl FlareClientBuilder {
             None => None,
         };
         let told = life.clone();
-        let tasks = PipeHandler::new(pipe.clone(), settings)?.on_status(move |event| told.finish(event.into()));
+        let tasks =
+            PipeHandler::new(pipe.clone(), settings)?.on_status(move |event| told.finish(event.into()));
         tokio::select! {
             biased;
             end = life.ended() => return Err(InitError::Ended(end)),
@@ -169,7 +170,8 @@ impl FlareClientBuilder {
     }
 
     fn handler(&self, silence: Option<Duration>) -> HandlerConfig {
-        let often = silence.map_or(self.heartbeat_interval, |silence| self.heartbeat_interval.min(silence / 3));
+        let often =
+            silence.map_or(self.heartbeat_interval, |silence| self.heartbeat_interval.min(silence / 3));
         HandlerConfig { heartbeat_interval: often, heartbeat_timeout: silence, ..HandlerConfig::default() }
     }
 }

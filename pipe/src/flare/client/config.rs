@@ -123,7 +123,9 @@ impl ClientConfig {
         let path = path.as_ref();
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(failed)?;
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+            .map_err(failed)?;
         if text.len() as u64 > MAX_FILE {
             return Err(failed(io::Error::other(format!("larger than {MAX_FILE} bytes"))));
         }

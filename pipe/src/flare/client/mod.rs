@@ -40,9 +40,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cellnet_core::cell::Cell;
 use tokio::sync::Mutex as AsyncMutex;
 
+use self::{arrays::Arrays, error::Unsent, life::Life};
 pub use self::{
     builder::{FlareClientBuilder, InitError},
-    config::{CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType},
+    config::{
+        CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType,
+    },
     difference::DifferenceError,
     end::End,
     error::{LogError, ReceiveError, SendError, TaskError},
@@ -50,8 +53,7 @@ pub use self::{
     properties::{CellProperties, PipePlaceError},
     task::{Task, TaskKind},
 };
-use self::{arrays::Arrays, error::Unsent, life::Life};
-use super::{FlModel, Shareable};
+use super::{FlModel, Shareable, code};
 use crate::{
     Delivery, MessageType, PipeEvent, PipeHandler, PipeMessage,
     download::{Downloads, Offer},
@@ -188,7 +190,8 @@ impl FlareClient {
             TransferType::Diff => difference::from_received(model, task.model())?,
             TransferType::Full => model,
         };
-        let shareable = model.to_shareable()?;
+        let mut shareable = model.to_shareable()?;
+        shareable.set_return_code(code::OK);
         let offer = self.offer.clone().ttl(self.config.task.download_timeout);
         let encoded = self.downloads.encode(shareable.into_object(), offer)?;
         let reply = PipeMessage::new_reply(&task.reply_to, encoded.payload.clone());
@@ -209,7 +212,7 @@ impl FlareClient {
     ///
     /// If the job does not take that.
     pub async fn fail(&self, task: Task, why: &str) -> Result<(), SendError> {
-        let failure = Shareable::failure(EXECUTION_EXCEPTION, why);
+        let failure = Shareable::failure(code::EXECUTION_EXCEPTION, why);
         self.hand_over(&PipeMessage::new_reply(&task.reply_to, failure.payload())).await?;
         self.set_asked(None);
         if !self.config.task.launch_once {
@@ -267,7 +270,5 @@ impl FlareClient {
     }
 }
 
-/// What a job is told of a task that a trainer could not do. Source: `apis/fl_constant.py`.
-const EXECUTION_EXCEPTION: &str = "EXECUTION_EXCEPTION";
 /// What metrics are sent about. Source: `client/flare_agent.py`.
 const METRIC: &str = "metric";
