@@ -34,7 +34,8 @@ impl Dxo {
     pub(super) fn from_dict(object: Object) -> Result<Self, ModelError> {
         let mut more = Dict::try_from(object).map_err(|_| ModelError::Malformed(TYPE))?;
         let kind = more.remove(KIND).unwrap_or(Object::Nil);
-        let (data, meta) = (more.remove(DATA).unwrap_or(Object::Nil), more.remove(META).unwrap_or(Object::Nil));
+        let (data, meta) =
+            (more.remove(DATA).unwrap_or(Object::Nil), more.remove(META).unwrap_or(Object::Nil));
         Ok(Self { more, ..Self::of(kind, data, meta)? })
     }
 
@@ -48,7 +49,8 @@ impl Dxo {
     fn of(kind: Object, data: Object, meta: Object) -> Result<Self, ModelError> {
         let known = DataKind::of(&kind).ok_or(ModelError::Malformed(TYPE))?;
         let empty = || Object::Map(Vec::new());
-        let (data, meta) = (if data.is_nil() { empty() } else { data }, if meta.is_nil() { empty() } else { meta });
+        let (data, meta) =
+            (if data.is_nil() { empty() } else { data }, if meta.is_nil() { empty() } else { meta });
         // Types of the application may be dicts as well.
         let is_dict = data.pairs().is_some() || data.as_opaque().is_some();
         if !is_dict && known != DataKind::AppDefined {
@@ -97,7 +99,10 @@ mod tests {
     fn kind_data_and_meta_are_read() {
         let dxo = Dxo::try_from(testdata::object("dxo_weights")).unwrap();
         assert_eq!((dxo.kind(), dxo.meta.get("m")), (DataKind::Weights, Some(&1.into())));
-        assert_eq!(dxo.data.get("w").and_then(Object::as_array).unwrap().to_vec::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(
+            dxo.data.get("w").and_then(Object::as_array).unwrap().to_vec::<f32>().unwrap(),
+            [1.0, 2.0]
+        );
         assert_eq!(Dxo::try_from(testdata::object("dxo_str_kind")).unwrap().kind(), DataKind::Weights);
     }
 

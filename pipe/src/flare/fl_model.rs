@@ -204,7 +204,16 @@ mod tests {
         let parts = |kind: Object, params: Object, metrics: Object, round: Object| {
             let (optimizer_params, start) = (Object::Nil, Object::Nil);
             let (total, meta) = (Object::Nil, Object::Nil);
-            FlModel::try_from(Parts { kind, params, optimizer_params, metrics, start, current: round, total, meta })
+            FlModel::try_from(Parts {
+                kind,
+                params,
+                optimizer_params,
+                metrics,
+                start,
+                current: round,
+                total,
+                meta,
+            })
         };
         let nil = || Object::Nil;
         assert_eq!(parts("FULL".into(), nil(), nil(), nil()), Err(ModelError::NoParams));

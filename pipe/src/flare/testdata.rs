@@ -14,7 +14,10 @@ pub(super) fn payload(name: &str) -> Bytes {
     let data: Json = serde_json::from_str(include_str!("../../tests/data/flare_objects.json")).unwrap();
     let hex = data[name].as_str().unwrap_or_else(|| panic!("no case {name}"));
     let digits = hex.as_bytes().chunks(2);
-    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect::<Vec<_>>().into()
+    digits
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// The object of a case.

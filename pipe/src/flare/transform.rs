@@ -2,7 +2,10 @@
 
 use cellnet_core::fobs::Object;
 
-use super::{DataKind, Dict, Dxo, FlModel, ModelError, ModelLearnable, ParamsType, Shareable, fl_model::Parts, header, meta};
+use super::{
+    DataKind, Dict, Dxo, FlModel, ModelError, ModelLearnable, ParamsType, Shareable, fl_model::Parts, header,
+    meta,
+};
 
 impl FlModel {
     /// As a task or a result. Metrics beside parameters are taken for those of the model before training. Parameters of
@@ -192,7 +195,10 @@ mod tests {
         let mut model = FlModel::full(params());
         model.metrics = Some(Dict::from_iter([("accuracy", 0.5)]));
         let shareable = model.to_shareable().unwrap();
-        assert_eq!(shareable.dxo().unwrap().meta.get(meta::INITIAL_METRICS), Some(&Object::from_iter([("accuracy", 0.5)])));
+        assert_eq!(
+            shareable.dxo().unwrap().meta.get(meta::INITIAL_METRICS),
+            Some(&Object::from_iter([("accuracy", 0.5)]))
+        );
         let came = FlModel::from_shareable(&shareable).unwrap();
         assert_eq!(came.metrics, model.metrics);
         assert_eq!(came.meta.len(), 1);

@@ -134,9 +134,7 @@ impl Metric {
         let text = |text: &'static str| Object::text(text);
         let mut data = vec![(text(KEY), Object::Str(self.key.clone())), (text(VALUE), self.value.clone())];
         let mut more = Vec::new();
-        for (key, value) in
-            [(STEP, self.step.map(Object::Int)), (PATH, self.path.clone().map(Object::Str))]
-        {
+        for (key, value) in [(STEP, self.step.map(Object::Int)), (PATH, self.path.clone().map(Object::Str))] {
             if let Some(value) = value {
                 data.push((text(key), value.clone()));
                 more.push((text(key), value));
@@ -150,8 +148,7 @@ impl Metric {
             (text(KIND), Object::enum_member(KINDS, self.kind.as_str())),
             (text(TRACKER), Object::enum_member(TRACKERS, self.tracker.as_str())),
         ];
-        let parts =
-            vec![Object::enum_member(DATA_KIND, "ANALYTIC"), Object::Map(meta), Object::Map(data)];
+        let parts = vec![Object::enum_member(DATA_KIND, "ANALYTIC"), Object::Map(meta), Object::Map(data)];
         Object::Opaque(Opaque::new(DXO, Object::Tuple(parts), DXO_DECOMPOSER))
     }
 
@@ -214,7 +211,8 @@ mod tests {
     /// What the reference's client sends for the same calls.
     #[test]
     fn metrics_are_those_of_the_reference() {
-        let observed: Value = serde_json::from_str(include_str!("../../../tests/data/flare_metrics.json")).unwrap();
+        let observed: Value =
+            serde_json::from_str(include_str!("../../../tests/data/flare_metrics.json")).unwrap();
         let cases = [
             ("scalar", Metric::scalar("loss", 0.5).at_step(3)),
             ("scalars", Metric::scalars("pair", [("a", 1.0), ("b", 2.0)]).at_step(0)),

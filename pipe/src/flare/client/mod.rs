@@ -35,14 +35,20 @@ mod properties;
 mod sigterm;
 mod task;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use cellnet_core::cell::Cell;
 use tokio::sync::Mutex as AsyncMutex;
 
+use self::{arrays::Arrays, error::Unsent, life::Life};
 pub use self::{
     builder::{FlareClientBuilder, InitError},
-    config::{CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType},
+    config::{
+        CONFIG_FILE, ClientConfig, ConfigError, ExchangeFormat, MetricsExchange, TaskExchange, TransferType,
+    },
     difference::DifferenceError,
     end::End,
     error::{LogError, ReceiveError, SendError, TaskError},
@@ -50,8 +56,7 @@ pub use self::{
     properties::{CellProperties, PipePlaceError},
     task::{Task, TaskKind},
 };
-use self::{arrays::Arrays, error::Unsent, life::Life};
-use super::{FlModel, Shareable};
+use super::{FlModel, Shareable, code};
 use crate::{
     Delivery, MessageType, PipeEvent, PipeHandler, PipeMessage,
     download::{Downloads, Offer},
@@ -74,8 +79,8 @@ pub struct FlareClient {
     life: Arc<Life>,
     /// A message that was taken from the pipe and is not yet a task.
     incoming: AsyncMutex<Option<PipeMessage>>,
-    /// The id of the message of the task whose result the job waits for.
-    asked: Mutex<Option<String>>,
+    /// Whether the job waits for a result.
+    asked: AtomicBool,
 }
 
 impl FlareClient {
@@ -139,7 +144,7 @@ impl FlareClient {
             Err(end) => return Err(ReceiveError::Ended(end)),
             Ok(Ok(task)) => {
                 *incoming = None;
-                self.set_asked(Some(task.reply_to.msg_id.clone()));
+                self.asked.store(true, Relaxed);
                 return Ok(Some(task));
             }
             Ok(Err(error)) => error,
@@ -188,14 +193,15 @@ impl FlareClient {
             TransferType::Diff => difference::from_received(model, task.model())?,
             TransferType::Full => model,
         };
-        let shareable = model.to_shareable()?;
+        let mut shareable = model.to_shareable()?;
+        shareable.set_return_code(code::OK);
         let offer = self.offer.clone().ttl(self.config.task.download_timeout);
         let encoded = self.downloads.encode(shareable.into_object(), offer)?;
         let reply = PipeMessage::new_reply(&task.reply_to, encoded.payload.clone());
         // However this ends, nobody needs the arrays after it.
         let arrays = Arrays(encoded.transaction);
         self.hand_over(&reply).await?;
-        self.set_asked(None);
+        self.asked.store(false, Relaxed);
         let fetched = arrays.fetched(&self.life).await;
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
@@ -209,9 +215,9 @@ impl FlareClient {
     ///
     /// If the job does not take that.
     pub async fn fail(&self, task: Task, why: &str) -> Result<(), SendError> {
-        let failure = Shareable::failure(EXECUTION_EXCEPTION, why);
+        let failure = Shareable::failure(code::EXECUTION_EXCEPTION, why);
         self.hand_over(&PipeMessage::new_reply(&task.reply_to, failure.payload())).await?;
-        self.set_asked(None);
+        self.asked.store(false, Relaxed);
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
         }
@@ -247,7 +253,7 @@ impl FlareClient {
     /// Lets go of everything in order: a job that still waits for a result is told that there will be none, and the cell
     /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
-        if self.is_running() && self.asked().is_some() {
+        if self.is_running() && self.asked.load(Relaxed) {
             self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
@@ -257,17 +263,7 @@ impl FlareClient {
         }
         self.life.end().unwrap_or(End::Stopped)
     }
-
-    fn asked(&self) -> Option<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_asked(&self, id: Option<String>) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = id;
-    }
 }
 
-/// What a job is told of a task that a trainer could not do. Source: `apis/fl_constant.py`.
-const EXECUTION_EXCEPTION: &str = "EXECUTION_EXCEPTION";
 /// What metrics are sent about. Source: `client/flare_agent.py`.
 const METRIC: &str = "metric";

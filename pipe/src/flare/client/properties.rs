@@ -113,7 +113,8 @@ mod tests {
         let cp = raw("site-1", "tcp://127.0.0.1:9000", Some("clear"));
         let relay = raw("relay-1", "tcp://relay:8003", None);
         let cells = CellProperties::new(root, cp, relay).unwrap();
-        let at = |url| cells.place(&pipe(url, true)).map(|place| (place.to_string(), place.security().unwrap()));
+        let at =
+            |url| cells.place(&pipe(url, true)).map(|place| (place.to_string(), place.security().unwrap()));
         assert_eq!(at(""), Ok(("site-1@tcp://127.0.0.1:9000".into(), ConnectionSecurity::Clear)));
         assert_eq!(at("tcp://hub:8002"), Ok(("server@tcp://hub:8002".into(), ConnectionSecurity::Mtls)));
         assert_eq!(at("tcp://relay:8003"), Ok(("relay-1@tcp://relay:8003".into(), ConnectionSecurity::Mtls)));
@@ -123,7 +124,10 @@ mod tests {
     #[test]
     fn what_names_no_cell_is_said() {
         let root = || raw("server", "tcp://hub:8002", None);
-        assert!(matches!(CellProperties::new(root(), None, None), Err(ConfigError::Missing("cp_conn_props"))));
+        assert!(matches!(
+            CellProperties::new(root(), None, None),
+            Err(ConfigError::Missing("cp_conn_props"))
+        ));
         let odd = CellProperties::new(root(), raw("site-1", "tcp://h:1", Some("half")), None);
         assert!(matches!(odd, Err(ConfigError::Security { key: "cp_conn_props", .. })));
         let bad = CellProperties::new(root(), raw("site 1", "tcp://h:1", None), None);
