@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use cellnet_core::{
-    fobs::{self, Datum, Document, FobsError, LobsError, Object},
+    fobs::{self, Datum, Document, FobsError, LobsError, Object, ReferenceError},
     wire::{DecodeError, Frame, Headers, Limits, PREFIX_LEN, Value, keys},
 };
 use common::{bytes, cases, name, plain, same, same_datum};
@@ -100,10 +100,13 @@ fn damaged_and_odd_payloads_end_as_in_the_reference_or_as_said_here() {
             "dec_bad_utf8_str" => assert_eq!(object, Err(DecodeError::Utf8.into())),
             "dec_datum_empty_value" => assert_eq!(object, Err(LobsError::Empty.into())),
             "dec_datum_unknown_dot" => assert_eq!(object, Err(FobsError::NoHandler(99))),
-            // More tolerant: nothing is made by name, so no type needs permission, and arrays are not looked into.
+            "dec_ref_no_datum" => {
+                assert_eq!(object, Err(ReferenceError::NoSource("T0".into()).into()));
+            }
+            // More tolerant: nothing is made by name, so no type needs permission, and broken arrays are passed on.
             "dec_unknown_type" => check_opaque(&payload, "os.system"),
             "dec_unknown_decomposer" => check_opaque(&payload, "a.B"),
-            "dec_native_empty" | "dec_ref_no_datum" => check_opaque(&payload, "numpy.ndarray"),
+            "dec_native_empty" => check_opaque(&payload, "numpy.ndarray"),
             // An extension is an extension.
             "dec_timestamp_ext" => assert_eq!(object, Ok(Object::Ext(-1, vec![0, 0, 0, 1].into()))),
             _ => {
@@ -163,6 +166,8 @@ fn is_a(object: &Object, kind: &str) -> bool {
         Object::DateTime(_) => short == "datetime",
         Object::Ext(..) => short == "ExtType",
         Object::Enum(value) => value.type_name == kind,
+        Object::Array(_) => short == "ndarray",
+        Object::Scalar(scalar) => scalar.type_name() == kind,
         Object::Opaque(opaque) => opaque.type_name().ends_with(kind),
         _ => false,
     }

@@ -2,7 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use cellnet_core::{
-    fobs::{self, Datum, DatumValue, Document, Object, Opaque},
+    fobs::{
+        self, Array, ArrayKind, ByteOrder, DType, Datum, DatumValue, Document, Object, Opaque, Order, Scalar,
+        Source, Tensor, npy, npz, safetensors,
+    },
     wire::{
         Frame, Headers, Limits, MAX_FRAME, PREFIX_LEN, Prefix, Value,
         hello::{Cellnet, Hello},
@@ -82,6 +85,53 @@ proptest! {
     }
 
     #[test]
+    fn arrays_come_back(array in array(), name in ".{0,9}") {
+        prop_assert_eq!(&npy::decode(&npy::encode(&array)).unwrap(), &array);
+        let archive = npz::encode([(&*name, &array)]).unwrap();
+        prop_assert_eq!(npz::decode(&archive, 1).unwrap(), [(name.clone().into(), array.clone())]);
+        if let Ok(tensor) = Tensor::try_from(array) && name != "__metadata__" {
+            let file = safetensors::encode(&name, &tensor);
+            prop_assert_eq!(safetensors::decode(&file, 1).unwrap(), [(name.into(), tensor)]);
+        }
+    }
+
+    #[test]
+    fn standard_form_has_the_same_elements(array in array()) {
+        let standard = array.to_standard();
+        prop_assert_eq!(standard.shape(), array.shape());
+        if let (Ok(ours), Ok(theirs)) = (standard.to_vec::<f64>(), array.to_vec::<f64>()) {
+            let bits = |elements: Vec<f64>| elements.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            prop_assert_eq!(bits(ours), bits(theirs));
+        }
+    }
+
+    #[test]
+    fn no_damage_to_an_array_breaks_a_decoder(array in array(), damage in damage(), kind in 0..3) {
+        let file = match (kind, Tensor::try_from(array.clone())) {
+            (0, Ok(tensor)) => safetensors::encode("t", &tensor),
+            (1, _) => npz::encode([("T0", &array), ("T1", &array)]).unwrap(),
+            _ => npy::encode(&array),
+        };
+        survive(&damaged(file, damage))?;
+    }
+
+    #[test]
+    fn references_come_back(object in object()) {
+        let source = Source::new("site-1".parse().unwrap(), "some id");
+        let (mut referred, mut kept) = (object.clone(), Vec::new());
+        for kind in ArrayKind::ALL {
+            kept.extend(referred.refer(kind, &source).into_iter().map(|(item, array)| ((kind, item), array)));
+        }
+        let payload = fobs::encode(&Document::new(referred));
+        let mut came = fobs::decode(&payload, Limits::PAYLOAD).unwrap().into_object().unwrap();
+        for download in came.downloads() {
+            let find = |item: &str| kept.iter().find(|((kind, name), _)| *kind == download.kind && name == item);
+            came.fill(&download, |item| find(item).map(|(_, array)| array.clone())).unwrap();
+        }
+        prop_assert_eq!(came, object);
+    }
+
+    #[test]
     fn rust_values_come_back(value: (String, Vec<Option<i64>>, Vec<(u64, bool)>, char)) {
         let payload = fobs::to_bytes(&value).unwrap();
         prop_assert_eq!(fobs::from_bytes::<(String, Vec<Option<i64>>, Vec<(u64, bool)>, char)>(&payload).unwrap(), value);
@@ -137,6 +187,15 @@ fn survive(input: &Bytes) -> Result<(), TestCaseError> {
         }
     }
     let _ = fobs::from_bytes::<serde_json::Value>(input);
+    let mut arrays: Vec<Array> = npy::decode(input).into_iter().collect();
+    arrays.extend(npz::decode(input, 2).into_iter().flatten().map(|(_, array)| array));
+    arrays.extend(safetensors::decode(input, 2).into_iter().flatten().map(|(_, tensor)| tensor.into()));
+    for array in arrays {
+        prop_assert!(array.data().len() <= input.len());
+        prop_assert!(array.to_standard().data().len() <= input.len());
+        prop_assert!(array.iter::<f64>().map_or(0, Iterator::count) <= input.len());
+        let _ = serde_json::to_string(&array);
+    }
     Ok(())
 }
 
@@ -289,6 +348,9 @@ fn object() -> impl Strategy<Value = Object> {
         ".*".prop_map(|text| Object::DateTime(text.into())),
         ("[a-z]{1,9}[.][A-Z]", ".*").prop_map(|(kind, member)| Object::enum_member(kind, member)),
         datum().prop_map(Object::from),
+        array().prop_map(Object::from),
+        array().prop_filter_map("of torch", |array| Tensor::try_from(array).ok()).prop_map(Object::from),
+        scalar().prop_map(Object::from),
         (any::<i8>(), bytes()).prop_map(|(kind, bytes)| Object::Ext(kind, bytes)),
     ];
     leaf.prop_recursive(4, 48, 8, |object| {
@@ -303,6 +365,49 @@ fn object() -> impl Strategy<Value = Object> {
             ("[a-z]{1,9}[.][A-Z]", object, ".*")
                 .prop_map(|(kind, data, decomposer)| Opaque::new(kind, data, decomposer).into()),
         ]
+    })
+}
+
+fn scalar() -> impl Strategy<Value = Scalar> {
+    prop_oneof![
+        number().prop_map(Scalar::F64),
+        any::<i32>().prop_map(|value| Scalar::F32(value as f32)),
+        any::<i64>().prop_map(Scalar::I64),
+        any::<i32>().prop_map(Scalar::I32),
+    ]
+}
+
+/// Of all types, byte orders, orders and shapes.
+fn array() -> impl Strategy<Value = Array> {
+    let dtypes = vec![
+        DType::Bool,
+        DType::I8,
+        DType::I16,
+        DType::I32,
+        DType::I64,
+        DType::U8,
+        DType::U16,
+        DType::U32,
+        DType::U64,
+        DType::F16,
+        DType::F32,
+        DType::F64,
+        DType::C64,
+        DType::C128,
+        DType::Other("'<M8[ns]'".into()),
+        DType::Other("[('a', '<i4'), ('ł', '<U1')]".into()),
+    ];
+    let shape = vec(0_usize..5, 0..4);
+    let orders = (any::<bool>(), any::<bool>());
+    (proptest::sample::select(dtypes), shape, orders, any::<u8>()).prop_map(|(dtype, shape, orders, fill)| {
+        let big = orders.0 && !matches!(dtype, DType::Other(_));
+        let byte_order = if big { ByteOrder::Big } else { ByteOrder::Little };
+        let order = if orders.1 { Order::Fortran } else { Order::C };
+        let len = shape.iter().product::<usize>() * dtype.size().unwrap_or(8);
+        // Truth values are 0 or 1.
+        let mask = if dtype == DType::Bool { 1 } else { 0xff };
+        let data: Vec<u8> = (0..len).map(|at| fill.wrapping_mul(at as u8) & mask).collect();
+        Array::from_bytes(dtype, byte_order, order, &shape, data.into()).unwrap()
     })
 }
 

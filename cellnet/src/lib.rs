@@ -31,9 +31,12 @@
 //! ```
 //!
 //! Features, all on by default but the last: `tcp`, `quic` and `ws` are the transports; `tls` is TLS by rustls with ring,
-//! for `stcp://`, `wss://`, `https://` and `quic://` (which brings it along); `cli` is the program `cellnet`;
-//! `tls-aws-lc-rs` is TLS with aws-lc-rs, which is used where `tls` is not there as well.
+//! for `stcp://`, `wss://`, `https://` and `quic://` (which brings it along); `flare` lets a program be a trainer of a FLARE
+//! job; `cli` is the program `cellnet`; `tls-aws-lc-rs` is TLS with aws-lc-rs, which is used where `tls` is not there as
+//! well.
 
+#[cfg(feature = "flare")]
+pub mod flare;
 mod missing;
 
 pub use cellnet_core::{

@@ -6,6 +6,8 @@
 mod activity;
 mod cell_pipe;
 pub mod download;
+#[cfg(feature = "flare")]
+pub mod flare;
 mod handler;
 mod host;
 mod inbox;

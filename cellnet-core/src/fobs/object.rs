@@ -8,10 +8,11 @@ use super::{Array, ArrayRef, Datum, DatumRef, Opaque, Scalar, Tensor};
 /// One value of the object encoding. Text and bytes share the payload they were decoded from.
 ///
 /// Maps keep their order, may have any keys, and keep a key that comes twice.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Object {
     /// Nothing.
+    #[default]
     Nil,
     /// A truth value.
     Bool(bool),

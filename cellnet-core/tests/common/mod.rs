@@ -21,6 +21,10 @@ pub(crate) fn fobs() -> Json {
     serde_json::from_str(include_str!("../data/fobs.json")).unwrap()
 }
 
+pub(crate) fn arrays() -> Json {
+    serde_json::from_str(include_str!("../data/arrays.json")).unwrap()
+}
+
 /// The cases of a group, of which there are so many.
 pub(crate) fn cases<'a>(data: &'a Json, group: &str, count: usize) -> &'a [Json] {
     let cases = data[group].as_array().unwrap();

@@ -80,7 +80,7 @@ fn install() -> Result<PathBuf, String> {
 }
 
 /// Runs to the end and gives stdout, or says what failed with the end of stderr.
-fn run(command: &mut Command) -> Result<Vec<u8>, String> {
+pub(crate) fn run(command: &mut Command) -> Result<Vec<u8>, String> {
     let output = command.output().map_err(|e| format!("cannot run {command:?}: {e}"))?;
     if output.status.success() {
         return Ok(output.stdout);

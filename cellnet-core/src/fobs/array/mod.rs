@@ -128,7 +128,7 @@ impl Array {
         if !fits {
             return Err(ShapeError::Length { shape: shape.into(), dtype, len: data.len() });
         }
-        let byte_order = if dtype.size() == Some(1) { ByteOrder::Little } else { byte_order };
+        let byte_order = if matches!(dtype.size(), Some(1) | None) { ByteOrder::Little } else { byte_order };
         Ok(Self(Arc::new(Inner { dtype, byte_order, order, shape: shape.into(), data, file })))
     }
 
@@ -137,7 +137,8 @@ impl Array {
         &self.0.dtype
     }
 
-    /// The byte order of its elements.
+    /// The byte order of its elements; little-endian for elements of one byte and for [`DType::Other`], which says it
+    /// itself.
     pub fn byte_order(&self) -> ByteOrder {
         self.0.byte_order
     }
@@ -183,27 +184,29 @@ impl Array {
         Self::from_bytes(dtype.clone(), *byte_order, *order, shape, data.clone())
     }
 
-    /// The same elements in C order and little-endian; shared if they are already.
+    /// The same elements in C order and little-endian; the data is shared if it is already.
     pub fn to_standard(&self) -> Self {
         let Inner { dtype, byte_order, order, shape, data, .. } = &*self.0;
-        let size = dtype.size();
-        // A complex number is two.
-        let part = if matches!(dtype, DType::C64 | DType::C128) { size.map(|size| size / 2) } else { size };
-        let (true, Some(size)) = (!self.is_empty(), self.element_size()) else { return self.clone() };
-        let swap = *byte_order == ByteOrder::Big && part.is_some();
-        let reorder = *order == Order::Fortran && shape.len() > 1;
-        if !swap && !reorder {
+        if (*order, *byte_order) == (Order::C, ByteOrder::Little) {
             return self.clone();
         }
-        let mut out = Vec::with_capacity(data.len());
-        for at in read::Positions::new(self) {
-            out.extend_from_slice(&data[at * size..][..size]);
+        let mut data = data.clone();
+        if let (Order::Fortran, 2.., Some(size)) = (order, shape.len(), self.element_size()) {
+            let mut sorted = Vec::with_capacity(data.len());
+            for at in read::Positions::new(self) {
+                sorted.extend_from_slice(&data[at * size..][..size]);
+            }
+            data = sorted.into();
         }
-        if let (true, Some(part)) = (swap, part) {
-            out.chunks_exact_mut(part).for_each(<[u8]>::reverse);
+        if let (ByteOrder::Big, Some(size)) = (byte_order, dtype.size()) {
+            // A complex number is two.
+            let size = if matches!(dtype, DType::C64 | DType::C128) { size / 2 } else { size };
+            let mut swapped = Vec::from(data);
+            swapped.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+            data = swapped.into();
         }
-        let byte_order = if swap { ByteOrder::Little } else { *byte_order };
-        Self::from_bytes(dtype.clone(), byte_order, Order::C, shape, out.into()).expect("the same elements")
+        let standard = Self::from_bytes(dtype.clone(), ByteOrder::Little, Order::C, shape, data);
+        standard.expect("the same elements")
     }
 
     /// Bytes of one element; `None` if there is none and the type does not tell.
