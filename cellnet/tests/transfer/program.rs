@@ -141,6 +141,9 @@ async fn who_is_not_there_or_takes_nothing_has_a_status_of_its_own() {
     let copy = hub.copy(&[text(&file), "site-9:", "--timeout", "1s"]);
     let done = hub.fails(copy, 4, "unreachable").await;
     assert_eq!(done["return_code"], "target_unreachable");
+    let copy = hub.copy(&[text(&file), "site-1:"]);
+    let done = hub.fails(copy, 8, "no_inbox").await;
+    assert!(done["error"].as_str().unwrap().contains("--inbox"), "{done}");
     let fetch = hub.copy(&["server:no/such", text(&hub.scratch.path("back"))]);
     hub.fails(fetch, 1, "not_found").await;
     let nobody =

@@ -107,7 +107,7 @@ impl Inner {
             Some(MessageKind::Request) if about_block => match asked(from, target, hop, &headers, &body) {
                 Some(asked) => {
                     let request = Request { link: from.clone(), target: target.clone(), headers, body };
-                    return self.ask_block(shelf, park, &asked, request);
+                    self.ask_block(shelf, park, &asked, request)
                 }
                 None => Some((headers, body)),
             },
