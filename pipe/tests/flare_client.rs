@@ -15,7 +15,7 @@ use cellnet_pipe::{
     CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeHost, PipeMessage, Place, TreePolicy,
     download::{Downloads, Encoded, Offer, Outcome},
     flare::{
-        FlModel, ParamsType, Shareable,
+        Dict, FlModel, ParamsType, Shareable,
         client::{
             ClientConfig, End, FlareClient, InitError, LogError, Metric, ReceiveError, SendError, TaskError,
         },
@@ -242,6 +242,19 @@ async fn a_result_that_nobody_fetches_is_an_error_after_its_deadline() {
     assert!(matches!(sent, Err(SendError::NotFetched(Outcome::TimedOut))), "{sent:?}");
     assert!(began.elapsed() >= 100 * SECOND);
     assert_eq!(job.answer().await.req_id.as_deref(), Some("task-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_without_arrays_waits_for_nobody() {
+    let (job, client) = started(json!({})).await;
+    job.ask("task-1", "validate", model(&[1.0])).await;
+    let task = client.receive().await.unwrap().unwrap();
+    assert!(task.is_evaluate());
+    let began = Instant::now();
+    client.send(task, FlModel::of_metrics(Dict::from_iter([("accuracy", 0.5)]))).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let result = FlModel::from_shareable(&job.fetch(&job.answer().await).await).unwrap();
+    assert_eq!(result.metrics.unwrap().get("accuracy").unwrap().as_f64(), Some(0.5));
 }
 
 #[tokio::test(start_paused = true)]

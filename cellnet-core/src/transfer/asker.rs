@@ -106,12 +106,21 @@ impl Asker {
                 (source, answer)
             })
         };
+        let mut asked_of = self.pull.source();
         asked.push(request());
         loop {
             let (arrival, usual) = self.pull.rhythm();
             let deadline = last_asked.max(arrival) + patience.max(usual);
             let (source, answer) = tokio::select! {
                 Some(answered) = asked.next() => answered,
+                () = self.pull.other_source(&asked_of) => {
+                    // Whoever was asked before is gone, and its answers with it.
+                    asked.clear();
+                    (last_asked, patience) = (Instant::now(), self.block_patience);
+                    asked_of = self.pull.source();
+                    asked.push(request());
+                    continue;
+                }
                 () = sleep_until(deadline) => {
                     // Somebody on the way may have lost it; the others may still be on theirs.
                     if asked.len() < ASKED_AT_ONCE {
@@ -144,7 +153,11 @@ impl Asker {
         loop {
             let source = self.pull.source();
             let wait = self.block_patience * 2;
-            match self.once(topic, &source, payload(&source), Vec::new(), wait).await {
+            let answer = tokio::select! {
+                answer = self.once(topic, &source, payload(&source), Vec::new(), wait) => answer,
+                () = self.pull.other_source(&source) => continue,
+            };
+            match answer {
                 Answer::Good(reply) => return Ok(reply),
                 answer => self.recover(&source, answer, failures).await?,
             }

@@ -57,7 +57,7 @@ async fn a_copy_outlives_receiver_relay_and_sender_and_changes_its_transport() {
 
     let mut copy = network.copy("wss", &file);
     let done = ended_well(&mut copy, &hash).await;
-    assert!(done["resumed_bytes"].as_u64() >= last["bytes"].as_u64(), "safe is safe: {last}, {done}");
+    assert!(done["resumed_bytes"].as_u64() >= last["bytes"].as_u64(), "safe is not safe: {last}, {done}");
     run.content.check(&network.scratch.path("inbox/large"));
     assert_eq!(network.scratch.names("inbox"), ["large"]);
     peak = peak.max(mib(&done["peak_mb"]));

@@ -141,6 +141,9 @@ async fn who_is_not_there_or_takes_nothing_has_a_status_of_its_own() {
     let copy = hub.copy(&[text(&file), "site-9:", "--timeout", "1s"]);
     let done = hub.fails(copy, 4, "unreachable").await;
     assert_eq!(done["return_code"], "target_unreachable");
+    let copy = hub.copy(&[text(&file), "site-1:"]);
+    let done = hub.fails(copy, 8, "no_inbox").await;
+    assert!(done["error"].as_str().unwrap().contains("--inbox"), "{done}");
     let fetch = hub.copy(&["server:no/such", text(&hub.scratch.path("back"))]);
     hub.fails(fetch, 1, "not_found").await;
     let nobody =
@@ -162,7 +165,10 @@ async fn a_copy_that_was_stopped_goes_on_when_it_is_run_again() {
     assert!(!there.contains(&"file".to_owned()));
     hub.proxy.limit_up(0);
     let done = hub.copied(&[text(&hub.scratch.path("file")), "server:"]).await;
-    goes_on(&hub, content, &hash, &done);
+    let resumed = done["resumed_bytes"].as_u64().unwrap();
+    assert!(resumed >= 24 * MIB, "{done}");
+    assert_eq!(done["moved_bytes"].as_u64().unwrap() + resumed, content.bytes, "{done}");
+    is_whole(&hub, content, &hash, &done);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,7 +178,7 @@ async fn a_receiver_that_is_stopped_and_started_again_is_waited_for() {
     hub.proxy.limit_up(0);
     let done = report(&mut copy).await;
     assert!(copy.exit().await.success(), "{done}, {}", copy.stderr());
-    goes_on(&hub, content, &hash, &done);
+    is_whole(&hub, content, &hash, &done);
 }
 
 /// A copy of which a part is there.
@@ -186,11 +192,11 @@ async fn in_the_middle() -> (Hub, Content, String, Process) {
     (hub, content, hash, copy)
 }
 
-/// What was there did not travel again, and all is there now.
-fn goes_on(hub: &Hub, content: Content, hash: &str, done: &Value) {
-    let resumed = done["resumed_bytes"].as_u64().unwrap();
-    assert!(resumed >= 24 * MIB && done["hash"] == *hash, "{done}");
-    assert_eq!(done["moved_bytes"].as_u64().unwrap() + resumed, content.bytes, "{done}");
+/// All is there, and what was there before did not travel again.
+fn is_whole(hub: &Hub, content: Content, hash: &str, done: &Value) {
+    assert_eq!(done["hash"], hash, "{done}");
+    let travelled = hub.proxy.up();
+    assert!(travelled < content.bytes / 10 * 11, "{travelled} bytes travelled");
     content.check(&hub.scratch.path("inbox/file"));
     assert_eq!(hub.scratch.names("inbox"), ["file"]);
 }

@@ -53,12 +53,17 @@ impl Shareable {
         self.0.insert(header::HEADERS, headers);
     }
 
-    /// Whether the task was done; see [`code`] for the names.
-    pub fn return_code(&self) -> &str {
-        self.header(header::RETURN_CODE).and_then(Object::as_str).unwrap_or(code::OK)
+    /// What became of the task, if it says so; see [`code`] for the names.
+    pub fn return_code(&self) -> Option<&str> {
+        self.header(header::RETURN_CODE)?.as_str()
     }
 
-    /// Says whether the task was done.
+    /// Whether nothing is said to have gone wrong.
+    pub fn is_ok(&self) -> bool {
+        self.return_code().is_none_or(|said| said == code::OK)
+    }
+
+    /// Says what became of the task.
     pub fn set_return_code(&mut self, return_code: &str) {
         self.set_header(header::RETURN_CODE, return_code);
     }
@@ -166,13 +171,17 @@ mod tests {
     #[test]
     fn headers_are_read() {
         let task = Shareable::try_from(testdata::object("shareable_task_dxo")).unwrap();
-        assert_eq!((task.task_name(), task.return_code()), (Some("train"), "OK"));
+        assert_eq!((task.task_name(), task.return_code()), (Some("train"), None));
+        assert!(task.is_ok());
         assert_eq!(task.task_id(), Some("11111111-2222-4333-8444-555555555555"));
         assert_eq!((task.current_round(), task.total_rounds(), task.start_round()), (Some(0), Some(2), None));
         assert_eq!((task.job_id(), task.site_name()), (Some("job-1"), Some("site-1")));
         assert_eq!(task.dxo().unwrap().kind(), DataKind::Weights);
         let reply = Shareable::try_from(testdata::object("shareable_reply")).unwrap();
         assert_eq!(reply.dxo(), Err(ModelError::NoDxo));
+        assert_eq!((reply.return_code(), reply.is_ok()), (Some("OK"), true));
+        let failure = Shareable::failure(code::EXECUTION_EXCEPTION, "no data");
+        assert_eq!((failure.is_ok(), failure.error()), (false, Some("no data")));
     }
 
     #[test]

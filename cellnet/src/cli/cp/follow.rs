@@ -64,8 +64,9 @@ pub(crate) async fn follow(running: Outgoing, mut shown: Shown, peer: Fqcn, time
     let mut reach = Reach::default();
     let outcome = watch(running, &mut shown, &peer, timeout, &mut reach).await;
     if let Ok(receipt) = &outcome {
-        (reach.bytes, reach.files) = (receipt.bytes, receipt.files);
-        (reach.resumed, reach.moved) = (receipt.resumed, receipt.received);
+        let (resumed, moved) =
+            (receipt.resumed + reach.earlier, receipt.received.saturating_sub(reach.earlier));
+        reach = Reach { bytes: receipt.bytes, files: receipt.files, resumed, moved, ..reach };
     } else {
         // Some may be there, but nobody vouches for them.
         reach.files = 0;
@@ -88,7 +89,7 @@ async fn watch(
     loop {
         let now = *progress.borrow_and_update();
         let is_out_of_reach = now.waiting && now.phase == Phase::Preparing;
-        *reach = now.into();
+        *reach = reach.next(now);
         shown.at(*reach).map_err(Lost::Output)?;
         shown.waits(now.waiting).map_err(Lost::Output)?;
         tokio::select! {
@@ -105,16 +106,15 @@ async fn watch(
     }
 }
 
-impl From<Progress> for Reach {
-    fn from(progress: Progress) -> Self {
-        Self {
-            bytes: progress.bytes,
-            total: progress.total,
-            resumed: progress.resumed_from,
-            moved: progress.bytes.saturating_sub(progress.resumed_from),
-            files: progress.files,
-            begun: progress.phase > Phase::Preparing,
-        }
+impl Reach {
+    /// How far it is after `self`.
+    fn next(self, now: Progress) -> Self {
+        let begun = self.begun || now.phase > Phase::Preparing;
+        // The other side may have gone on from an earlier copy of the same to this one without a break.
+        let earlier = if self.begun { self.earlier } else { now.bytes.saturating_sub(now.resumed_from) };
+        let resumed = now.resumed_from + earlier;
+        let moved = now.bytes.saturating_sub(resumed);
+        Self { bytes: now.bytes, total: now.total, resumed, earlier, moved, files: now.files, begun }
     }
 }
 
@@ -155,5 +155,25 @@ impl From<Lost> for Failure {
             Lost::Output(_) => Status::Failed,
         };
         Self::new(status, lost.to_string()).with_code(lost.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_this_copy_is_resumed_whoever_brought_it() {
+        let found = Reach { bytes: 9, resumed: 9, earlier: 6, begun: true, ..Reach::default() };
+        let mut now = Progress::default();
+        (now.bytes, now.resumed_from, now.phase) = (12, 3, Phase::Moving);
+        let reach = found.next(now);
+        assert_eq!((reach.resumed, reach.moved), (9, 3));
+        let first = Reach::default().next(now);
+        assert_eq!((first.resumed, first.earlier, first.moved), (12, 9, 0));
+        // The receiver begins again: all that it finds then is resumed.
+        (now.bytes, now.resumed_from) = (11, 11);
+        let reach = Reach::default().next(now);
+        assert_eq!((reach.resumed, reach.moved), (11, 0));
     }
 }

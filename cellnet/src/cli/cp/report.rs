@@ -28,7 +28,7 @@ pub(crate) struct Report {
     error: Option<String>,
     files: u64,
     bytes: u64,
-    /// Of `bytes`, what was there from earlier attempts.
+    /// Of `bytes`, what was there when this copy began, or when the other side last began.
     resumed_bytes: u64,
     /// What travelled this time; holes and `resumed_bytes` did not.
     moved_bytes: u64,

@@ -20,6 +20,8 @@ pub(crate) struct Reach {
     pub(crate) total: Option<u64>,
     /// Of `bytes`, what was there before this attempt.
     pub(crate) resumed: u64,
+    /// Of `resumed`, what the other side does not count as such.
+    pub(crate) earlier: u64,
     /// What has travelled in this attempt.
     pub(crate) moved: u64,
     pub(crate) files: u64,
@@ -47,7 +49,7 @@ impl View {
     /// Shows one more copy.
     pub(crate) fn follow(&self, peer: &Fqcn) -> Shown {
         let bar = self.bars.add(ProgressBar::new(0).with_style(style()).with_prefix(peer.to_string()));
-        Shown { peer: peer.to_string(), json: self.json, bar, begun: false, waits: false, told: None }
+        Shown { peer: peer.to_string(), json: self.json, bar, resumed: None, waits: false, told: None }
     }
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Shown {
     peer: String,
     json: bool,
     bar: ProgressBar,
-    begun: bool,
+    resumed: Option<u64>,
     waits: bool,
     told: Option<(Instant, u64)>,
 }
@@ -78,8 +80,8 @@ impl Shown {
         if !reach.begun {
             return Ok(());
         }
-        if !self.begun {
-            self.begin(reach)?;
+        if self.resumed != Some(reach.resumed) {
+            self.resume(reach)?;
         }
         self.bar.set_position(reach.bytes);
         let now = Instant::now();
@@ -121,15 +123,16 @@ impl Shown {
         })
     }
 
-    fn begin(&mut self, reach: Reach) -> io::Result<()> {
-        self.begun = true;
+    /// The other side has said what it has. It may find more while it compares that with its journal.
+    fn resume(&mut self, reach: Reach) -> io::Result<()> {
+        let first = self.resumed.replace(reach.resumed).is_none();
         // What was there already says nothing about the rate.
         self.bar.set_position(reach.resumed);
         self.bar.reset_eta();
         if reach.resumed > 0 {
             self.bar.set_message(format!("resumed from {}", HumanBytes(reach.resumed)));
         }
-        if !self.json {
+        if !self.json || !first {
             return Ok(());
         }
         show::print_event(&Event::Begin {
@@ -147,6 +150,7 @@ impl Shown {
             peer: &self.peer,
             bytes: reach.bytes,
             total_bytes: reach.total,
+            resumed_bytes: reach.resumed,
             mbps: rate / 1e6,
             eta_s: left.filter(|_| rate > 0.0).map(|left| left as f64 / rate),
         }
@@ -166,6 +170,7 @@ enum Event<'a> {
         peer: &'a str,
         bytes: u64,
         total_bytes: Option<u64>,
+        resumed_bytes: u64,
         #[serde(rename = "MBps")]
         mbps: f64,
         eta_s: Option<f64>,
@@ -226,7 +231,15 @@ mod tests {
     }
 
     fn reach(bytes: u64, resumed: u64) -> Reach {
-        Reach { bytes, total: Some(4 << 20), resumed, moved: bytes - resumed, files: 1, begun: true }
+        Reach {
+            bytes,
+            total: Some(4 << 20),
+            resumed,
+            earlier: 0,
+            moved: bytes - resumed,
+            files: 1,
+            begun: true,
+        }
     }
 
     #[test]
