@@ -8,7 +8,7 @@
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
 use cellnet::{
-    flare::{self, Dict, End, FlModel, FlareClient, Metric, ReceiveError, Task},
+    flare::{self, Dict, FlModel, FlareClient, Metric, Task, meta},
     fobs::{Array, DType, Object},
 };
 
@@ -62,25 +62,31 @@ impl Trainer {
     async fn serve(&self, client: &FlareClient) -> Result<(), Box<dyn Error>> {
         let rows = Machines::of_site(client.site());
         loop {
-            let task = match client.receive().await {
-                Ok(Some(task)) => task,
-                Ok(None) | Err(ReceiveError::Ended(_)) => return Ok(()),
-                Err(error) => return Err(error.into()),
+            let done = match client.receive().await {
+                Ok(Some(task)) => self.answer(client, &rows, task).await,
+                Ok(None) => return Ok(()),
+                Err(error) => Err(error.into()),
             };
-            let result = match self {
-                Self::Add(number) => add(*number, &task),
-                Self::Learn => learn(client, &rows, &task).await,
-            };
-            match result {
-                Ok(model) => match client.send(task, model).await {
-                    Err(flare::SendError::Ended(End::Done | End::Stopped)) => return Ok(()),
-                    sent => sent?,
-                },
-                // The job need not wait for a result that will not come.
-                Err(error) => {
-                    client.fail(task, &error.to_string()).await?;
-                    return Err(error);
-                }
+            match done {
+                Ok(()) => {}
+                // Whatever failed then failed because of that.
+                Err(_) if !client.is_running() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn answer(&self, client: &FlareClient, rows: &Machines, task: Task) -> Result<(), Box<dyn Error>> {
+        let result = match self {
+            Self::Add(number) => add(*number, &task),
+            Self::Learn => learn(client, rows, &task).await,
+        };
+        match result {
+            Ok(model) => Ok(client.send(task, model).await?),
+            // The job need not wait for a result that will not come.
+            Err(error) => {
+                client.fail(task, &error.to_string()).await?;
+                Err(error)
             }
         }
     }
@@ -155,7 +161,7 @@ async fn learn(client: &FlareClient, rows: &Machines, task: &Task) -> Result<FlM
     .await?;
     let mut trained = FlModel::full(model.to_params());
     trained.metrics = Some(metrics);
-    trained.set_meta("NUM_STEPS_CURRENT_ROUND", rows.own.len() as i64);
+    trained.set_meta(meta::NUM_STEPS_CURRENT_ROUND, rows.own.len() as i64);
     Ok(trained)
 }
 

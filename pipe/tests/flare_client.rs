@@ -15,7 +15,7 @@ use cellnet_pipe::{
     CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeHost, PipeMessage, Place, TreePolicy,
     download::{Downloads, Encoded, Offer, Outcome},
     flare::{
-        FlModel, ParamsType, Shareable,
+        Dict, FlModel, ParamsType, Shareable,
         client::{
             ClientConfig, End, FlareClient, InitError, LogError, Metric, ReceiveError, SendError, TaskError,
         },
@@ -29,7 +29,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What the trainer talks to.
 struct Job {
-    server: Cell,
     downloads: Downloads,
     tasks: PipeHandler,
     metrics: PipeHandler,
@@ -42,7 +41,7 @@ impl Job {
         let host = PipeHost::new();
         let downloads = Downloads::attach(&server);
         let tasks = Self::side(net, &host, "task").await;
-        Self { server, downloads, tasks, metrics: Self::side(net, &host, "metric").await }
+        Self { downloads, tasks, metrics: Self::side(net, &host, "metric").await }
     }
 
     async fn side(net: &MemNet, host: &PipeHost, name: &str) -> PipeHandler {
@@ -143,7 +142,7 @@ async fn a_model_comes_from_the_server_and_goes_back_to_it() {
         assert_eq!(answer.req_id.as_deref(), Some("task-1"));
         assert!(answer.headers.flag(cn::PASS_THROUGH), "the job process is to leave references alone");
         let fetched = job.fetch(&answer).await;
-        assert_eq!(fetched.return_code(), Some("OK"));
+        assert_eq!(fetched.return_code(), "OK");
         FlModel::from_shareable(&fetched).unwrap()
     };
     let (sent, result) = tokio::join!(client.send(task, model(&[3.0, 4.0])), server);
@@ -202,7 +201,7 @@ async fn a_task_that_cannot_be_read_is_answered_with_an_error() {
     job.tell("task-1", "train", text_payload("no shareable")).await;
     let (received, answer) = tokio::join!(client.receive(), job.answer());
     assert!(matches!(received, Err(ReceiveError::Task(TaskError::Model(_)))), "{received:?}");
-    assert_eq!(job.fetch(&answer).await.return_code(), Some("BAD_TASK_DATA"));
+    assert_eq!(job.fetch(&answer).await.return_code(), "BAD_TASK_DATA");
     // The next one may be better.
     job.ask("task-2", "train", model(&[1.0])).await;
     assert_eq!(client.receive().await.unwrap().unwrap().id(), "task-2");
@@ -217,7 +216,7 @@ async fn arrays_that_are_gone_are_an_error_at_both_ends() {
     job.tell("task-1", "train", task.payload.clone()).await;
     let (received, answer) = tokio::join!(client.receive(), job.answer());
     assert!(matches!(received, Err(ReceiveError::Task(TaskError::Arrays(_)))), "{received:?}");
-    assert_eq!(job.fetch(&answer).await.return_code(), Some("COMMUNICATION_ERROR"));
+    assert_eq!(job.fetch(&answer).await.return_code(), "COMMUNICATION_ERROR");
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,6 +242,19 @@ async fn a_result_that_nobody_fetches_is_an_error_after_its_deadline() {
     assert!(matches!(sent, Err(SendError::NotFetched(Outcome::TimedOut))), "{sent:?}");
     assert!(began.elapsed() >= 100 * SECOND);
     assert_eq!(job.answer().await.req_id.as_deref(), Some("task-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_without_arrays_waits_for_nobody() {
+    let (job, client) = started(json!({})).await;
+    job.ask("task-1", "validate", model(&[1.0])).await;
+    let task = client.receive().await.unwrap().unwrap();
+    assert!(task.is_evaluate());
+    let began = Instant::now();
+    client.send(task, FlModel::of_metrics(Dict::from_iter([("accuracy", 0.5)]))).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let result = FlModel::from_shareable(&job.fetch(&job.answer().await).await).unwrap();
+    assert_eq!(result.metrics.unwrap().get("accuracy").unwrap().as_f64(), Some(0.5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,7 +344,7 @@ async fn a_trainer_that_cannot_do_a_task_tells_the_job() {
     let task = client.receive().await.unwrap().unwrap();
     client.fail(task, "out of memory").await.unwrap();
     let answer = job.fetch(&job.answer().await).await;
-    assert_eq!(answer.return_code(), Some("EXECUTION_EXCEPTION"));
+    assert_eq!(answer.return_code(), "EXECUTION_EXCEPTION");
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,7 +77,8 @@ async fn two_cells_of_the_reference_pull_from_one_transaction() {
     let model = model();
     let sent = downloads.encode(model.clone(), Offer::to_each(sites.map(fqcn))).expect("an offer");
     let transaction = sent.transaction.as_ref().expect("a transaction");
-    let replies = server.broadcast(&sites.map(fqcn), CHANNEL, "take", sent.message(), PATIENCE);
+    let cells = sites.map(fqcn);
+    let replies = server.broadcast(&cells, CHANNEL, "take", sent.message(), PATIENCE);
     for (site, reply) in in_time("both", replies).await {
         assert_eq!(decoded(&reply.expect("a reply").payload), seen(&model), "{site}");
         assert_eq!(in_time("a receiver", transaction.received_by(&site)).await, Given::All);

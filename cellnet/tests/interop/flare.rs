@@ -28,7 +28,7 @@ async fn run_job(name: &str, trainer: &str, job: &[&str]) -> Value {
 }
 
 /// The example as it is now.
-fn built_trainer() -> &'static Path {
+pub(crate) fn built_trainer() -> &'static Path {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build_trainer) {
         Ok(path) => path,

@@ -19,5 +19,6 @@ mod python;
 mod relays;
 mod side;
 mod support;
+mod trainer;
 mod transports;
 mod trust;

@@ -1,23 +1,23 @@
 //! Machines, what their sensors say, and whether they failed: `data/machines.csv`, which is invented.
 
 /// Sensors per machine.
-pub const SENSORS: usize = 4;
+pub(crate) const SENSORS: usize = 4;
 
 /// One machine: what its sensors say, each as its distance from the mean in standard deviations, and whether it failed.
-pub type Row = ([f64; SENSORS], bool);
+pub(crate) type Row = ([f64; SENSORS], bool);
 
 /// What a site knows.
 #[derive(Debug, Clone)]
-pub struct Machines {
+pub(crate) struct Machines {
     /// Machines of this site only.
-    pub own: Vec<Row>,
+    pub(crate) own: Vec<Row>,
     /// Machines that nobody trains on, the same for all sites.
-    pub others: Vec<Row>,
+    pub(crate) others: Vec<Row>,
 }
 
 impl Machines {
     /// Every fifth row is nobody's. Of the rest a site has about half, which half follows from its name.
-    pub fn of_site(site: &str) -> Self {
+    pub(crate) fn of_site(site: &str) -> Self {
         let rows = rows();
         let others = rows.iter().step_by(5).copied().collect();
         let mine = |line: &usize| line % 5 != 0 && belongs(site, *line);

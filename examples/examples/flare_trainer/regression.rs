@@ -8,21 +8,21 @@ use crate::machines::{Row, SENSORS};
 
 /// A model: how much each sensor weighs, and where the line is. It begins without an opinion.
 #[derive(Debug, Clone, Default)]
-pub struct Regression {
+pub(crate) struct Regression {
     weights: [f64; SENSORS],
     bias: f64,
 }
 
 /// How good a model is.
-pub struct Score {
-    pub loss: f64,
+pub(crate) struct Score {
+    pub(crate) loss: f64,
     /// Share of the rows that it gets right.
-    pub accuracy: f64,
+    pub(crate) accuracy: f64,
 }
 
 impl Regression {
     /// Reads it from arrays of these names.
-    pub fn from_params(params: &Object) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn from_params(params: &Object) -> Result<Self, Box<dyn Error>> {
         let array = |name: &str| {
             let found = params.get(name).and_then(Object::as_array);
             found.ok_or_else(|| format!("the model has no array '{name}'"))
@@ -35,13 +35,13 @@ impl Regression {
         }
     }
 
-    pub fn to_params(&self) -> Object {
+    pub(crate) fn to_params(&self) -> Object {
         let weights = Array::from(self.weights.to_vec());
         Object::from_iter([("weights", weights), ("bias", Array::from(vec![self.bias]))])
     }
 
     /// Some steps down the slope, so few that there is something left for the next round.
-    pub fn train(&mut self, rows: &[Row]) {
+    pub(crate) fn train(&mut self, rows: &[Row]) {
         for _ in 0..STEPS {
             let (mut weights, mut bias) = ([0.0; SENSORS], 0.0);
             for (marks, failed) in rows {
@@ -55,7 +55,7 @@ impl Regression {
         }
     }
 
-    pub fn score(&self, rows: &[Row]) -> Score {
+    pub(crate) fn score(&self, rows: &[Row]) -> Score {
         let (mut loss, mut right) = (0.0, 0);
         for (marks, failed) in rows {
             let chance = self.chance(marks);

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ pub struct FlareClientBuilder {
     sigterm: Option<Duration>,
     inbox: InboxLimits,
     offer: Offer,
+    downloads: DownloadConfig,
 }
 
 impl FlareClientBuilder {
@@ -39,6 +40,8 @@ impl FlareClientBuilder {
             sigterm: None,
             inbox: InboxLimits::default(),
             offer: Offer::below(Fqcn::server()),
+            // Also small arrays go straight to the server: what travels in a message, the job process would offer anew.
+            downloads: DownloadConfig { inline_below: 0, ..DownloadConfig::default() },
         }
     }
 
@@ -79,6 +82,14 @@ impl FlareClientBuilder {
         self
     }
 
+    /// Sizes and deadlines for the arrays of tasks and results, for example how large a model may be
+    /// ([`PullConfig::max_bytes`](crate::download::PullConfig::max_bytes)). Without it they are the usual ones, except that
+    /// every array of a result becomes a reference, however small.
+    pub fn downloads(mut self, config: DownloadConfig) -> Self {
+        self.downloads = config;
+        self
+    }
+
     /// Lets SIGTERM, by which FLARE ends a trainer, end the client first: [`FlareClient::receive`] and whatever else
     /// waits come back with [`End::Stopped`]. If the process is still there `grace` later, it is ended with the status
     /// of [`End::exit_status`]. Without this, SIGTERM has its usual effect and ends the process at once.
@@ -100,7 +111,7 @@ impl FlareClientBuilder {
         let life = Arc::new(Life::new());
         if let Some(grace) = self.sigterm {
             #[cfg(unix)]
-            super::sigterm::obey_sigterm(life.clone(), grace).map_err(InitError::Signal)?;
+            super::sigterm::obey_sigterm(life.clone(), grace).await.map_err(InitError::Signal)?;
             #[cfg(not(unix))]
             let _ = grace;
         }
@@ -142,11 +153,8 @@ impl FlareClientBuilder {
         // The first heartbeat tells the job that the trainer is there.
         metrics.iter().for_each(PipeHandler::start);
         tasks.start();
-        // The job process passes on the references of a message; it must not find arrays next to them, because the
-        // message that it makes can name one source only.
-        let by_reference = DownloadConfig { inline_below: 0, ..DownloadConfig::default() };
         Ok(FlareClient {
-            downloads: Downloads::attach_with(&cell, by_reference),
+            downloads: Downloads::attach_with(&cell, self.downloads),
             config: self.config,
             cell,
             tasks,
@@ -154,7 +162,7 @@ impl FlareClientBuilder {
             offer: self.offer,
             life,
             incoming: AsyncMutex::default(),
-            asked: Mutex::default(),
+            asked: AtomicBool::new(false),
         })
     }
 

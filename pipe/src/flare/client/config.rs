@@ -1,6 +1,7 @@
 //! What FLARE tells a trainer before it starts it: `config/client_api_config.json`.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ pub const CONFIG_FILE: &str = "config/client_api_config.json";
 ///
 /// Source: `client/config.py`, `app_common/executors/client_api_launcher_executor.py`,
 /// `app_common/utils/export_utils.py`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientConfig {
     /// The name of the site.
@@ -175,6 +176,19 @@ impl ClientConfig {
         let workspace = Path::new(&self.task.pipe.workspace_dir);
         let places = [workspace.join("startup"), workspace.to_owned()];
         places.into_iter().find(|dir| dir.join("rootCA.pem").is_file())
+    }
+}
+
+/// Without [`ClientConfig::raw`], which has secrets in it.
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("site", &self.site)
+            .field("job_id", &self.job_id)
+            .field("cells", &self.cells)
+            .field("task", &self.task)
+            .field("metrics", &self.metrics)
+            .finish_non_exhaustive()
     }
 }
 
@@ -416,6 +430,12 @@ mod tests {
         assert!(!config.is_secure());
         assert_eq!(config.kit(), None);
         assert_eq!(config.raw()["TASK_EXCHANGE"]["cuda_empty_cache"], false);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = ClientConfig::from_json(SIMULATOR).unwrap();
+        assert!(!format!("{config:?}").contains(&config.credentials.token));
     }
 
     #[test]

@@ -111,3 +111,61 @@ fn kind(object: &Object) -> &'static str {
         _ => "an object",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(params: impl IntoIterator<Item = (&'static str, Object)>) -> FlModel {
+        FlModel::full(Object::from_iter(params))
+    }
+
+    fn array<T: Element>(elements: &[T]) -> Object {
+        Object::Array(Array::from(elements.to_vec()))
+    }
+
+    fn difference(new: Object, old: Object) -> Result<Object, DifferenceError> {
+        let difference = from_received(model([("p", new)]), &model([("p", old)]))?;
+        assert_eq!(difference.params_type, Some(ParamsType::Diff));
+        Ok(difference.params.unwrap().get("p").unwrap().clone())
+    }
+
+    #[test]
+    fn numbers_are_subtracted_in_their_type() {
+        let list = |items: [i64; 2]| Object::List(items.map(Object::Int).to_vec());
+        for (new, old, expected) in [
+            (array(&[1.5_f32, 2.0]), array(&[1.0_f32, 4.0]), array(&[0.5_f32, -2.0])),
+            (array(&[1.5_f64]), array(&[1.0_f64]), array(&[0.5_f64])),
+            (array(&[i64::MIN]), array(&[1_i64]), array(&[i64::MAX])),
+            (array(&[1_u8]), array(&[2_u8]), array(&[255_u8])),
+            (list([5, 7]), list([4, 9]), list([1, -2])),
+            (2.5.into(), Object::Int(1), 1.5.into()),
+        ] {
+            assert_eq!(difference(new, old), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_subtracted_is_named() {
+        let shapes = difference(array(&[1.0_f64]), array(&[1.0_f64, 2.0]));
+        assert!(matches!(shapes, Err(DifferenceError::Changed { .. })), "{shapes:?}");
+        let types = difference(array(&[1.0_f64]), array(&[1_i64]));
+        assert!(matches!(types, Err(DifferenceError::Changed { .. })), "{types:?}");
+        let truth = difference(array(&[true]), array(&[false]));
+        assert!(matches!(truth, Err(DifferenceError::NoNumbers { .. })), "{truth:?}");
+        let text = difference("a".into(), "b".into());
+        assert!(matches!(text, Err(DifferenceError::NoNumbers { .. })), "{text:?}");
+        let other = from_received(model([("a", Object::Int(1))]), &model([("b", Object::Int(1))]));
+        assert_eq!(other, Err(DifferenceError::NothingInCommon));
+    }
+
+    #[test]
+    fn differences_and_metrics_stay_as_they_are() {
+        let mut already = model([("p", Object::Int(3))]);
+        already.params_type = Some(ParamsType::Diff);
+        let received = model([("p", Object::Int(1))]);
+        for model in [already, FlModel::default()] {
+            assert_eq!(from_received(model.clone(), &received), Ok(model));
+        }
+    }
+}

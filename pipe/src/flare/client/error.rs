@@ -6,7 +6,7 @@ use super::{DifferenceError, End};
 use crate::{
     Delivery,
     download::{OfferError, Outcome, PullError},
-    flare::ModelError,
+    flare::{ModelError, code},
 };
 
 /// Why there is no task.
@@ -40,8 +40,8 @@ impl TaskError {
     /// What the job is told.
     pub(super) fn return_code(&self) -> &'static str {
         match self {
-            Self::Payload(_) | Self::Model(_) => "BAD_TASK_DATA",
-            Self::Arrays(_) => "COMMUNICATION_ERROR",
+            Self::Payload(_) | Self::Model(_) => code::BAD_TASK_DATA,
+            Self::Arrays(_) => code::COMMUNICATION_ERROR,
         }
     }
 }

@@ -35,7 +35,10 @@ mod properties;
 mod sigterm;
 mod task;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use cellnet_core::cell::Cell;
 use tokio::sync::Mutex as AsyncMutex;
@@ -76,8 +79,8 @@ pub struct FlareClient {
     life: Arc<Life>,
     /// A message that was taken from the pipe and is not yet a task.
     incoming: AsyncMutex<Option<PipeMessage>>,
-    /// The id of the message of the task whose result the job waits for.
-    asked: Mutex<Option<String>>,
+    /// Whether the job waits for a result.
+    asked: AtomicBool,
 }
 
 impl FlareClient {
@@ -141,7 +144,7 @@ impl FlareClient {
             Err(end) => return Err(ReceiveError::Ended(end)),
             Ok(Ok(task)) => {
                 *incoming = None;
-                self.set_asked(Some(task.reply_to.msg_id.clone()));
+                self.asked.store(true, Relaxed);
                 return Ok(Some(task));
             }
             Ok(Err(error)) => error,
@@ -198,7 +201,7 @@ impl FlareClient {
         // However this ends, nobody needs the arrays after it.
         let arrays = Arrays(encoded.transaction);
         self.hand_over(&reply).await?;
-        self.set_asked(None);
+        self.asked.store(false, Relaxed);
         let fetched = arrays.fetched(&self.life).await;
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
@@ -214,7 +217,7 @@ impl FlareClient {
     pub async fn fail(&self, task: Task, why: &str) -> Result<(), SendError> {
         let failure = Shareable::failure(code::EXECUTION_EXCEPTION, why);
         self.hand_over(&PipeMessage::new_reply(&task.reply_to, failure.payload())).await?;
-        self.set_asked(None);
+        self.asked.store(false, Relaxed);
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
         }
@@ -250,7 +253,7 @@ impl FlareClient {
     /// Lets go of everything in order: a job that still waits for a result is told that there will be none, and the cell
     /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
-        if self.is_running() && self.asked().is_some() {
+        if self.is_running() && self.asked.load(Relaxed) {
             self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
@@ -259,14 +262,6 @@ impl FlareClient {
             handler.pipe().close().await;
         }
         self.life.end().unwrap_or(End::Stopped)
-    }
-
-    fn asked(&self) -> Option<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_asked(&self, id: Option<String>) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 }
 

@@ -1,15 +1,11 @@
 //! The signal by which FLARE ends a trainer.
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
     time::sleep,
 };
 
@@ -20,8 +16,8 @@ use super::{End, life::Life};
 /// The launcher waits for the process without a limit, and a program that computes does not look at `life`, perhaps not
 /// even at its runtime. So this has a thread and a runtime of its own, until the process ends: the signal has lost its
 /// usual effect for good.
-pub(super) fn obey_sigterm(life: Arc<Life>, grace: Duration) -> io::Result<()> {
-    let (tell, told) = mpsc::sync_channel(1);
+pub(super) async fn obey_sigterm(life: Arc<Life>, grace: Duration) -> io::Result<()> {
+    let (tell, told) = oneshot::channel();
     thread::Builder::new().name("sigterm".into()).spawn(move || match prepare() {
         Ok((runtime, signals)) => {
             // Nobody listens only if that thread is gone, and with it the process.
@@ -32,7 +28,7 @@ pub(super) fn obey_sigterm(life: Arc<Life>, grace: Duration) -> io::Result<()> {
             let _ = tell.send(Err(error));
         }
     })?;
-    told.recv().map_err(|_| io::Error::other("the thread for signals broke"))?
+    told.await.map_err(|_| io::Error::other("the thread for signals broke"))?
 }
 
 fn prepare() -> io::Result<(Runtime, Signal)> {
