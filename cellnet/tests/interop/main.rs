@@ -11,6 +11,7 @@ mod identities;
 mod kits;
 mod leg;
 mod mixed;
+mod objects;
 mod payload;
 mod pipes;
 mod process;
