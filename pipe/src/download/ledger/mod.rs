@@ -50,6 +50,8 @@ struct Entry {
 struct Drawn {
     /// Bytes of all answers, repeated ones too.
     bytes: u64,
+    /// Whether it got data since it last got the end.
+    begun: bool,
     /// How often it got everything.
     times: u32,
     failed: bool,
@@ -162,12 +164,12 @@ impl Ledger {
         let allowance = content.size().saturating_mul(u64::from(times) * REPEATS).saturating_add(SLACK);
         let drawn = entry.drawn(cell, index);
         let Some(at) = content.position(state) else {
-            return entry.answering(transaction, index, cell, Verdict::Error);
+            return Verdict::Error(Some(entry.ticket(transaction, index, cell)));
         };
         if at >= content.end() {
             // Nobody has more than there is, but whoever says so has made it up.
             let verdict = if at == content.end() { Verdict::Eof } else { Verdict::Error };
-            return entry.answering(transaction, index, cell, verdict);
+            return verdict(Some(entry.ticket(transaction, index, cell)));
         }
         if drawn.times >= times {
             return Verdict::Refused("this reference was pulled often enough");
@@ -175,11 +177,7 @@ impl Ledger {
         if drawn.bytes >= allowance {
             return Verdict::Refused("too much was pulled of this reference");
         }
-        entry.answering(transaction, index, cell, |ticket| Verdict::Piece {
-            ticket: ticket.expect("a ticket was given"),
-            content,
-            at,
-        })
+        Verdict::Piece { ticket: entry.ticket(transaction, index, cell), content, at }
     }
 
     /// Notes what became of an answer.
@@ -285,15 +283,10 @@ impl Entry {
         &mut drawn[index]
     }
 
-    fn answering(
-        &mut self,
-        transaction: Uuid,
-        index: usize,
-        cell: &Fqcn,
-        verdict: impl FnOnce(Option<Ticket>) -> Verdict,
-    ) -> Verdict {
+    /// One more answer is on its way.
+    fn ticket(&mut self, transaction: Uuid, index: usize, cell: &Fqcn) -> Ticket {
         self.answering += 1;
-        verdict(Some(Ticket { transaction, index, cell: cell.clone() }))
+        Ticket { transaction, index, cell: cell.clone() }
     }
 
     /// Whether it brought the transaction forward.
@@ -303,14 +296,17 @@ impl Entry {
         let progress = match sent {
             Sent::Data(bytes) => {
                 drawn.bytes += bytes;
+                drawn.begun = true;
                 // A cell that asks for the same again and again keeps nothing alive for ever, as it draws no more than
                 // its allowance.
                 true
             }
             Sent::Eof => {
-                let first = drawn.times == 0;
-                drawn.times = drawn.times.saturating_add(1);
-                first
+                // Who asks for the end again has not pulled again.
+                let more = drawn.times == 0 || drawn.begun;
+                drawn.begun = false;
+                drawn.times = drawn.times.saturating_add(more.into());
+                more
             }
             Sent::Error => !std::mem::replace(&mut drawn.failed, true),
             Sent::Nothing => false,

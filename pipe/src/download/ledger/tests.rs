@@ -120,6 +120,8 @@ fn a_cell_pulls_as_often_as_it_may() {
     let mut case = case(Offer::to(cell("site-1")).times(2).receivers(0));
     for _ in 0..2 {
         assert_eq!((case.pull(0, "site-1", 0), case.pull(0, "site-1", 2)), ("piece", "eof"));
+        // Its last answer got lost.
+        assert_eq!(case.pull(0, "site-1", 2), "eof");
     }
     assert_eq!((case.pull(0, "site-1", 0), case.pull(0, "site-1", 2)), ("refused", "eof"));
 }
