@@ -214,8 +214,8 @@ async fn a_transfer_that_was_given_up_can_be_begun_again_at_once() {
     }
     let _receiver = net.receiver().await;
     let sender = net.sender("site").await;
-    let path = net.file("a", 60 * BLOCK);
-    for _ in 0..10 {
+    let path = net.file("a", 400 * BLOCK);
+    for _ in 0..4 {
         let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
         let progress = sending.progress();
         let before = progress.borrow().bytes;
