@@ -148,13 +148,13 @@ async fn a_file_is_fetched_and_the_rest_of_the_disk_is_not() {
         ("../source/model", Reason::OutsideInbox),
         ("/etc/passwd", Reason::OutsideInbox),
         ("half.cellnet-partial", Reason::InvalidPath),
+        ("link", Reason::OutsideInbox),
         ("model", Reason::Exists),
     ] {
         let error =
             puller.fetch(&server, remote, &local, FetchOptions::default()).receipt().await.unwrap_err();
         assert_eq!(error.reason(), reason, "{remote}: {error}");
     }
-    assert!(puller.fetch(&server, "link", &local, FetchOptions::default()).receipt().await.is_err());
     assert_eq!(names(&local), ["model"]);
 }
 
@@ -214,8 +214,8 @@ async fn a_transfer_that_was_given_up_can_be_begun_again_at_once() {
     }
     let _receiver = net.receiver().await;
     let sender = net.sender("site").await;
-    let path = net.file("a", 60 * BLOCK);
-    for _ in 0..10 {
+    let path = net.file("a", 400 * BLOCK);
+    for _ in 0..4 {
         let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
         let progress = sending.progress();
         let before = progress.borrow().bytes;
