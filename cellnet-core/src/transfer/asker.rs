@@ -110,7 +110,8 @@ impl Asker {
         asked.push(request());
         loop {
             let (arrival, usual) = self.pull.rhythm();
-            let deadline = last_asked.max(arrival) + patience.max(usual);
+            // A pause that was survived once must not eat up all patience the next time.
+            let deadline = last_asked.max(arrival) + patience.max(usual.min(self.patience / 4));
             let (source, answer) = tokio::select! {
                 Some(answered) = asked.next() => answered,
                 () = self.pull.other_source(&asked_of) => {
@@ -122,6 +123,10 @@ impl Asker {
                     continue;
                 }
                 () = sleep_until(deadline) => {
+                    if self.pull.rhythm().0 > arrival {
+                        // Others came meanwhile, so the link is slow, and this one is on its way behind them.
+                        continue;
+                    }
                     // Somebody on the way may have lost it; the others may still be on theirs.
                     if asked.len() < ASKED_AT_ONCE {
                         asked.push(request());

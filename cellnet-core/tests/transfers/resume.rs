@@ -251,3 +251,16 @@ async fn a_delivery_that_the_sender_does_not_know_of_is_confirmed_later() {
     // Now it is known, and this is another one.
     assert_eq!(send(&sender, &path, "").await.unwrap_err().reason(), Reason::Exists);
 }
+
+/// A block takes eight seconds, and the window half a minute.
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_carries_no_block_twice() {
+    let net = Net::new().await;
+    net.sim.net.set_latency("relay", "server", Duration::from_secs(1));
+    net.sim.net.set_capacity("relay", "server", 8 << 10);
+    let _receiver = net.receiver().await;
+    let sender = net.sender("site").await;
+    let path = net.file("model", 12 * BLOCK);
+    assert_eq!(send(&sender, &path, "").await.unwrap().digest, digest(&path));
+    assert_eq!(sender.stats().blocks_served, 12);
+}
