@@ -279,3 +279,71 @@ async fn cancel(shared: Arc<Shared>, request: Request) -> Result<Message, Transf
 
 /// How long an answer about digests may take before the other side is told to ask again.
 const HELD: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        testkit::sim::Sim,
+        transfer::{Token, TransferConfig, Transfers, wire::Fingerprint},
+    };
+
+    /// A cell that talks to itself, with an inbox.
+    async fn host() -> (tempfile::TempDir, Transfers) {
+        let dir = tempfile::tempdir().unwrap();
+        let cell = Sim::new().cell("server", &[]).await;
+        let transfers = Transfers::attach(&cell, TransferConfig::with_inbox(dir.path())).await.unwrap();
+        (dir, transfers)
+    }
+
+    fn token(number: u8) -> Token {
+        Token([number; 16])
+    }
+
+    fn offer(number: u8) -> Offer {
+        Offer {
+            token: token(number),
+            path: "x".into(),
+            entries: 1,
+            files: 1,
+            bytes: Some(1),
+            stored: 1,
+            block: wire::MIN_BLOCK,
+            fingerprint: Fingerprint([9; 16]),
+            overwrite: false,
+        }
+    }
+
+    async fn ask<T: serde::Serialize>(transfers: &Transfers, topic: &'static str, what: &T) -> Message {
+        let cell = &transfers.shared.cell;
+        cell.request(cell.name(), wire::CHANNEL, topic, Message::new(wire::encode(what))).await.unwrap()
+    }
+
+    fn word(reply: &Message) -> Option<&str> {
+        reply.headers.text(wire::REASON).map(|word| &**word)
+    }
+
+    /// A transfer that nobody works on.
+    fn pull(transfers: &Transfers, number: u8) -> Arc<Pull> {
+        let source = Source { cell: transfers.shared.cell.name().clone(), token: token(number) };
+        let (stopped, ending) = (CancellationToken::new(), CancellationToken::new());
+        let progress = watch::channel(Progress::default()).0;
+        let pull = Arc::new(Pull::new(source, offer(number).fingerprint, "x", progress, stopped, ending));
+        transfers.shared.pulls.add(token(number), pull.clone(), 10).unwrap();
+        pull
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_does_not_join_a_transfer_that_is_ending() {
+        let (_dir, transfers) = host().await;
+        let pull = pull(&transfers, 1);
+        pull.cancel(TransferError::here(Reason::Cancelled, "enough"));
+        let reply = ask(&transfers, wire::OFFER, &offer(2)).await;
+        assert!(reply.is_ok(), "{:?}", reply.error());
+        let other = transfers.shared.pulls.find(&token(2)).unwrap();
+        assert!(!Arc::ptr_eq(&pull, &other));
+    }
+}
