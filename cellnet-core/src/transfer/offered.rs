@@ -255,6 +255,31 @@ impl Offered {
             .clone()
     }
 
+    /// Takes what somebody says it has; an error if that is not what there is. If all of it is `placed`, that is the end.
+    /// Cancel safe.
+    pub(crate) async fn hear(
+        self: &Arc<Self>,
+        who: &Fqcn,
+        claimed: Receipt,
+        placed: bool,
+    ) -> Result<(), TransferError> {
+        let mut checked = self.checked();
+        let known = match checked.wait_for(Option::is_some).await.map(|checked| checked.clone()) {
+            Ok(Some(known)) => known.inspect_err(|error| self.fail(error))?,
+            _ => return Err(broken()),
+        };
+        if !known.agrees(&claimed) {
+            let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
+            let error = TransferError::here(Reason::Corrupt, text);
+            self.conclude(who, Err(error.clone()));
+            return Err(error);
+        }
+        if placed {
+            self.conclude(who, Ok(claimed));
+        }
+        Ok(())
+    }
+
     /// The digest of everything. Files of which some blocks were not read here, because they went out before this process
     /// began or came from a cache, are read now. Blocks.
     fn check_all(&self) -> Outcome {

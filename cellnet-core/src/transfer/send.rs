@@ -121,7 +121,7 @@ fn split_remote(remote: &str, sources: usize) -> (&str, Option<&str>) {
 /// One receiver of an offer.
 struct Sending<'a> {
     shared: &'a Shared,
-    offered: &'a Offered,
+    offered: &'a Arc<Offered>,
     target: Fqcn,
     heard: Heard,
     dir: &'a str,
@@ -186,6 +186,10 @@ impl Sending<'_> {
                         progress = Instant::now();
                     }
                     self.show(&accepted);
+                    if let Some(receipt) = accepted.receipt {
+                        // It is over there, and only its word did not come through. What comes of that is heard as if it had.
+                        let _ = self.offered.hear(&self.target, receipt, true).await;
+                    }
                 }
                 Answer::Refused(error) => return error,
                 Answer::Soon(error) => {

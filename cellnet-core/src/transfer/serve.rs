@@ -103,24 +103,10 @@ async fn done(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
         return Ok(Message::empty());
     }
     let claimed = done.receipt.ok_or_else(|| TransferError::here(Reason::Protocol, "no receipt"))?;
-    let mut checked = offered.checked();
-    let Ok(checked) = timeout(HELD, checked.wait_for(Option::is_some)).await else {
-        return Ok(wire::pending("digests are being compared"));
-    };
-    let known = match checked.map(|checked| checked.clone()) {
-        Ok(Some(known)) => known.inspect_err(|error| offered.fail(error))?,
-        _ => return Err(TransferError::here(Reason::Io, "reading was broken off")),
-    };
-    if !known.agrees(&claimed) {
-        let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
-        let error = TransferError::here(Reason::Corrupt, text);
-        offered.conclude(who, Err(error.clone()));
-        return Err(error);
+    match timeout(HELD, offered.hear(who, claimed, done.placed)).await {
+        Ok(agreed) => agreed.map(|()| Message::empty()),
+        Err(_) => Ok(wire::pending("digests are being compared")),
     }
-    if done.placed {
-        offered.conclude(who, Ok(claimed));
-    }
-    Ok(Message::empty())
 }
 
 /// Somebody wants what is in the outbox.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{task::JoinHandle, time::sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     Phase, Reason, Receipt, TransferConfig, TransferError,
@@ -59,7 +62,8 @@ impl Sink {
             staging.allowed = allowed;
             Ok(staging)
         });
-        let mut staging = Flow::new(self, staging.await?).run().await?;
+        let staging = self.patiently(staging).await?;
+        let mut staging = Flow::new(self, staging).run().await?;
         self.pull.did(staging.safe, staging.resumed, Phase::Settling);
         let receipt = staging.receipt()?;
         let mut done =
@@ -75,24 +79,28 @@ impl Sink {
             return Err(error);
         }
         let digest = receipt.digest;
-        let mut staging = blocking(move || {
+        let placing = blocking(move || {
             staging.place(digest)?;
             Ok(staging)
-        })
-        .await?;
+        });
+        let mut staging = self.says_so(placing).await?;
         // Everything is there, whether or not the source gets to know it.
         self.pull.end(Ok(receipt.clone()));
         self.pull.did(staging.safe, staging.resumed, Phase::Over);
         done.placed = true;
         loop {
             let source = self.pull.source();
-            if let Err(error) = self.patiently(self.asker.done(&done)).await {
-                tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived");
-                return Ok(receipt);
-            }
-            // A sender that began again in this moment is told as well.
-            if self.pull.close_for(&source) {
+            if self.asker.placed(&done).await {
+                // A sender that began again in this moment is told as well.
+                if self.pull.close_for(&source) {
+                    break;
+                }
+            } else if self.asker.fetches() {
+                // It is here, whatever the source knows.
                 break;
+            } else {
+                tracing::warn!(path = %self.path, "the source may not know that all has arrived");
+                return Ok(receipt);
             }
         }
         blocking(move || {
@@ -101,6 +109,18 @@ impl Sink {
         })
         .await?;
         Ok(receipt)
+    }
+
+    /// Waits for the disk, which may take long to have everything for good, and lets the source know that this one lives.
+    async fn says_so<T>(&self, disk: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
+        let mut disk = std::pin::pin!(disk);
+        for _ in 0..MOST_SIGNS {
+            match timeout(self.config.patience / 4, disk.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.pull.touch(),
+            }
+        }
+        disk.await
     }
 
     /// Waits as long as there is progress, and until the transfer is stopped.
@@ -215,9 +235,9 @@ impl<'a> Flow<'a> {
         let mut checking = None;
         loop {
             if let Err(error) = self.step(&mut checking).await {
-                // The disk finishes what it does, so that whoever comes next finds it free.
+                // The disk finishes what it does, so that whoever comes next finds it free. One that hangs is left to itself.
                 if let Disk::Busy(job) = std::mem::replace(&mut self.disk, Disk::Gone) {
-                    drop(job.await);
+                    let _ = timeout(self.sink.config.patience, job).await;
                 }
                 return Err(error);
             }
@@ -480,5 +500,7 @@ const MAX_WINDOW: usize = 256;
 const LISTED_AHEAD: usize = 256;
 /// Files that are begun before the blocks of the first have come.
 const FILES_AHEAD: usize = 16;
+/// Signs of life while the disk works on what is complete, four within the patience.
+const MOST_SIGNS: u32 = 16;
 /// How often a block may come damaged.
 const DAMAGED_AT_MOST: u32 = 3;
