@@ -104,6 +104,10 @@ impl Fetching {
             offer = asking => offer?,
         };
         check_offer(&offer, shared.config.max_entries)?;
+        if offer.bytes.is_none() {
+            let text = "what is fetched has a size, and this has none";
+            return Err(TransferError::peer(target, Reason::SizeMismatch, text));
+        }
         let source = Source { cell: target.clone(), token: offer.token };
         let (progress, stopped) = (runner.progress.clone(), runner.cancelled.clone());
         let pull = Pull::new(source, offer.fingerprint, "", progress, stopped, shared.stop.clone());

@@ -108,6 +108,11 @@ impl Staging {
             let text = format!("more than the {} bytes of the offer", self.offer.bytes.unwrap_or(0));
             return Err(TransferError::here(Reason::SizeMismatch, text));
         }
+        if entry.size.is_none() && self.offer.bytes.is_some() {
+            // It would be asked for until the source says that it ends.
+            let text = format!("'{path}' has no size, but the offer has");
+            return Err(TransferError::here(Reason::SizeMismatch, text));
+        }
         let (root, below) = path.split_first().ok_or_else(nameless)?;
         if below.is_empty() {
             return self.begin_root(at, root, entry);

@@ -217,6 +217,24 @@ async fn sizes_that_do_not_add_up_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_without_a_size_is_not_taken_for_one_that_has_some() {
+    let net = Net::new().await;
+    let receiver = net.receiver().await;
+    let mut arrivals = receiver.arrivals();
+    let mut endless = entry("x", false, 0);
+    let Value::Map(pairs) = &mut endless else { panic!("an entry is a map") };
+    pairs.iter_mut().filter(|(key, _)| *key == Value::from("size")).for_each(|(_, size)| *size = Value::Nil);
+    let blocks = |ask: BlockAsk| match ask.block {
+        0..100 => honest(&content(100 * BLOCK), ask),
+        _ => Message::failure(ReturnCode::PROCESS_EXCEPTION, "enough").with_header(REASON, "source_changed"),
+    };
+    let source = Source::new(&net, vec![endless], Arc::new(blocks)).await;
+    assert!(source.offer("", (1, 1, BLOCK as u64)).await.is_ok());
+    let error = arrivals.next().await.unwrap().outcome.unwrap_err();
+    assert_eq!(error.reason(), Reason::SizeMismatch, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_larger_than_any_disk_takes_no_memory() {
     let blocks: Blocks = Arc::new(|_| {
         Message::failure(ReturnCode::PROCESS_EXCEPTION, "no more").with_header(REASON, "source_changed")
