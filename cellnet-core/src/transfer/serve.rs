@@ -153,6 +153,9 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         }
         if pull.take_over(source.clone()) {
             shared.pulls.add(offer.token, pull.clone(), usize::MAX / 4)?;
+            if let Some(outdated) = pull.outdated() {
+                shared.pulls.forget(&outdated);
+            }
             return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
         }
     }
@@ -331,5 +334,19 @@ mod tests {
         assert!(reply.is_ok(), "{:?}", reply.error());
         let other = transfers.shared.pulls.find(&token(2)).unwrap();
         assert!(!Arc::ptr_eq(&pull, &other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offers_of_the_same_under_ever_new_tokens_take_no_room() {
+        let (_dir, transfers) = host().await;
+        let pull = pull(&transfers, 0);
+        for number in 1..200 {
+            assert!(ask(&transfers, wire::OFFER, &offer(number)).await.is_ok());
+            assert_eq!(pull.source().token, token(number));
+        }
+        let known = |number: &u8| transfers.shared.pulls.find(&token(*number)).is_some();
+        assert_eq!((0..200).filter(known).count(), 17);
+        // Who was there before is told.
+        assert_eq!(word(&ask(&transfers, wire::OFFER, &offer(198)).await), Some("stranger"));
     }
 }

@@ -66,6 +66,11 @@ impl Pulls {
         pulls.values().filter(|pull| pull.path == path && pull.is_leaving()).cloned().collect()
     }
 
+    /// Forgets a token.
+    pub(crate) fn forget(&self, token: &Token) {
+        self.pulls().remove(token);
+    }
+
     /// Adds one, or another token for one.
     pub(crate) fn add(&self, token: Token, pull: Arc<Pull>, max: usize) -> Result<(), TransferError> {
         let mut pulls = self.pulls();
