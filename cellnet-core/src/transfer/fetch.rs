@@ -49,6 +49,7 @@ pub(crate) async fn fetch(
             root,
             path: RelPath::default(),
             config: shared.config.clone(),
+            limits: shared.limits.clone(),
             allowed: u64::MAX,
         };
         sink.run().await

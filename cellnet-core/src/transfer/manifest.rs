@@ -7,9 +7,11 @@ use rustix::fs::FileType;
 use super::{
     Reason, TransferError,
     dir::{Dir, Missing, Stat},
+    limits,
     path::{JOURNAL, PARTIAL, RelPath},
     wire::{Entry, Fingerprint},
 };
+use crate::stats::{Budget, Reservation};
 
 /// All that one transfer consists of.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Manifest {
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
     pub(crate) fingerprint: Fingerprint,
+    memory: Option<Reservation>,
 }
 
 /// A file or a directory that was named, not found below another.
@@ -86,6 +89,16 @@ impl Manifest {
             }
         }
         builder.finish()
+    }
+
+    /// The same, with its memory counted: somebody else asked for it.
+    pub(crate) fn counted(mut self, names: &Arc<Budget>) -> Result<Self, TransferError> {
+        self.memory = names.reserve(limits::memory(self.entries()));
+        if self.memory.is_some() { Ok(self) } else { Err(limits::too_many_names(names)) }
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.memory.is_some()
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -265,6 +278,7 @@ impl Builder {
             bytes: self.bytes,
             stored: self.stored,
             fingerprint: shorten(&hasher),
+            memory: None,
         })
     }
 }

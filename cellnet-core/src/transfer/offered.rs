@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use lru::LruCache;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ pub(crate) struct Offered {
     /// What this side says about all of it, once somebody is done.
     checked: Mutex<Option<Heard>>,
     pub(crate) over: CancellationToken,
+    checks: Arc<Semaphore>,
 }
 
 /// Where the bytes come from.
@@ -66,7 +67,7 @@ struct Receiver {
 }
 
 impl Offered {
-    pub(crate) fn new(content: Content, block_size: u32) -> Self {
+    pub(crate) fn new(content: Content, block_size: u32, checks: Arc<Semaphore>) -> Self {
         Self {
             token: Token::random(),
             block_size,
@@ -80,6 +81,7 @@ impl Offered {
             files: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_FILES).expect("at least 1"))),
             checked: Mutex::default(),
             over: CancellationToken::new(),
+            checks,
         }
     }
 
@@ -246,6 +248,7 @@ impl Offered {
                 let (said, heard) = watch::channel(None);
                 let this = self.clone();
                 tokio::spawn(async move {
+                    let _turn = this.checks.clone().acquire_owned().await;
                     let check = move || this.check_all();
                     let outcome = tokio::task::spawn_blocking(check).await.unwrap_or_else(|_| Err(broken()));
                     said.send_replace(Some(outcome));
@@ -362,6 +365,14 @@ impl Offers {
                 Reason::Stranger,
                 format!("'{who}' was offered nothing under this token, or not any more"),
             )
+        })
+    }
+
+    /// A manifest that somebody else fetches already.
+    pub(crate) fn fetched(&self, fingerprint: &Fingerprint) -> Option<Arc<Manifest>> {
+        self.offers().values().find_map(|offered| match &offered.content {
+            Content::Files(known) if known.is_counted() && known.fingerprint == *fingerprint => Some(known.clone()),
+            _ => None,
         })
     }
 

@@ -45,7 +45,7 @@ pub(crate) async fn send_files(
         () = shared.stop.cancelled() => Err(ended()),
     };
     let offered = looked.and_then(|manifest| {
-        let offered = Arc::new(Offered::new(Content::Files(Arc::new(manifest)), shared.config.block()));
+        let offered = Arc::new(shared.offered(Content::Files(Arc::new(manifest))));
         // Known before anybody can ask.
         let heard = targets.iter().map(|(target, _)| offered.admit(target)).collect::<Vec<_>>();
         shared.offers.add(offered.clone())?;
@@ -89,7 +89,7 @@ pub(crate) async fn send_reader(
     let block = shared.config.block();
     let token = wire::Token::random();
     let live = Arc::new(Live::new(name, token, block, shared.config.window));
-    let offered = Arc::new(Offered::new(Content::Live(live.clone()), block));
+    let offered = Arc::new(shared.offered(Content::Live(live.clone())));
     let heard = offered.admit(&target);
     if let Err(error) = shared.offers.add(offered.clone()) {
         return runner.finish(Err(error));

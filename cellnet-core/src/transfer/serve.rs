@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 use tokio::time::timeout;
 
 use super::{
-    Progress, Reason, TransferError,
+    Progress, Reason, TransferConfig, TransferError,
     asker::Asker,
     handle::Arrival,
+    limits::Limits,
     live::LiveBlock,
     manifest::{Manifest, Walk},
     offered::{Content, NOTHING, Offered},
@@ -115,6 +116,8 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
     let outbox = shared.outbox.clone();
     let outbox = outbox
         .ok_or_else(|| TransferError::here(Reason::NoInbox, "nothing can be fetched from this cell"))?;
+    let path = RelPath::parse(&path)?;
+    let _turn = shared.limits.walks.acquire().await;
     let most = (shared.config.max_transfers / 4).max(1);
     if shared.offers.count_for(&request.origin) >= most {
         return Err(TransferError::here(
@@ -122,10 +125,14 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
             format!("{most} transfers to '{}' are open", request.origin),
         ));
     }
-    let path = RelPath::parse(&path)?;
     let walk = Walk { max_entries: shared.config.max_entries, skip_special: true, skip_partial: true };
     let manifest = blocking(move || Manifest::of_outbox(&outbox, &path, walk)).await?;
-    let offered = Arc::new(Offered::new(Content::Files(Arc::new(manifest)), shared.config.block()));
+    // What was fetched before and did not change is in memory once.
+    let manifest = match shared.offers.fetched(&manifest.fingerprint) {
+        Some(known) => known,
+        None => Arc::new(manifest.counted(&shared.limits.names)?),
+    };
+    let offered = Arc::new(shared.offered(Content::Files(manifest)));
     drop(offered.admit(&request.origin));
     let offer = offered.offer("", false);
     shared.offers.add(offered)?;
@@ -165,7 +172,8 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         Arc::new(Pull::new(source, offer.fingerprint, path.as_str(), progress, stopped, shared.stop.clone()));
     shared.pulls.add(offer.token, pull.clone(), shared.config.max_transfers)?;
     let accepted = pull.report()?;
-    let (config, tasks, arrivals) = (shared.config.clone(), shared.tasks.clone(), shared.arrivals.clone());
+    let (config, limits) = (shared.config.clone(), shared.limits.clone());
+    let (tasks, arrivals) = (shared.tasks.clone(), shared.arrivals.clone());
     let asker = Arc::new(Asker::new(shared.cell.clone(), pull.clone(), &config, None));
     let origin = request.origin;
     let leaving = shared.pulls.leaving(path.as_str());
@@ -174,7 +182,7 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         // Whoever is there longer than that finds the place taken.
         let left = futures_util::future::join_all(leaving.iter().map(|pull| pull.gone.cancelled()));
         let _ = timeout(HELD, left).await;
-        let outcome = receive(inbox, asker, pull, offer, path, config).await;
+        let outcome = receive(inbox, asker, pull, offer, path, (config, limits)).await;
         match &outcome {
             Ok(receipt) => tracing::info!(%origin, path = shown, %receipt, "received"),
             Err(error) => {
@@ -194,7 +202,7 @@ async fn receive(
     pull: Arc<Pull>,
     offer: Offer,
     path: RelPath,
-    config: Arc<super::TransferConfig>,
+    (config, limits): (Arc<TransferConfig>, Limits),
 ) -> Result<super::Receipt, TransferError> {
     let root = inbox.dir.clone();
     let room = {
@@ -218,8 +226,10 @@ async fn receive(
             }
         }
     };
-    let sink =
-        |allowed| Sink { asker: asker.clone(), pull: pull.clone(), offer, root, path, config, allowed };
+    let sink = |allowed| {
+        let (asker, pull) = (asker.clone(), pull.clone());
+        Sink { asker, pull, offer, root, path, config, limits, allowed }
+    };
     match room {
         Ok(room) => sink(room.bytes).run().await,
         Err(error) => {
@@ -277,7 +287,7 @@ mod tests {
     use super::*;
     use crate::{
         testkit::sim::Sim,
-        transfer::{Token, TransferConfig, Transfers, wire::Fingerprint},
+        transfer::{Token, Transfers, wire::Fingerprint},
     };
 
     /// A cell that talks to itself, with an inbox.
@@ -334,6 +344,27 @@ mod tests {
         assert!(reply.is_ok(), "{:?}", reply.error());
         let other = transfers.shared.pulls.find(&token(2)).unwrap();
         assert!(!Arc::ptr_eq(&pull, &other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_fetched_by_many_is_listed_in_memory_once_and_not_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let cell = Sim::new().cell("server", &[]).await;
+        for name in ["a", "b", "c"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let config = TransferConfig { outbox: Some(dir.path().into()), names: 900, ..TransferConfig::default() };
+        let transfers = Transfers::attach(&cell, config).await.unwrap();
+        let fetch = async |path: &str| ask(&transfers, wire::OPEN, &Open { path: path.into() }).await;
+        let used = || transfers.shared.limits.names.used();
+        assert!(fetch("").await.is_ok());
+        let once = used();
+        assert!(once > 3 * 256);
+        assert!(fetch("").await.is_ok());
+        assert_eq!(used(), once);
+        assert_eq!(word(&fetch("a").await), Some("too_many"));
+        transfers.shared.offers.clear();
+        assert!(fetch("a").await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

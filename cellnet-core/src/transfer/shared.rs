@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Arrival, Reason, Token, TransferConfig, TransferError, blocks::Blocks, dir::Dir, inbox::Inbox,
-    offered::Offers, pull::Pull, wire::Fingerprint,
+    limits::Limits, offered::{Content, Offered, Offers}, pull::Pull, wire::Fingerprint,
 };
 use crate::cell::Cell;
 
@@ -24,10 +24,18 @@ pub(crate) struct Shared {
     pub(crate) outbox: Option<Arc<Dir>>,
     pub(crate) offers: Offers,
     pub(crate) blocks: Arc<Blocks>,
+    pub(crate) limits: Limits,
     pub(crate) pulls: Pulls,
     pub(crate) arrivals: broadcast::Sender<Arrival>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// An offer that is made to nobody yet.
+    pub(crate) fn offered(&self, content: Content) -> Offered {
+        Offered::new(content, self.config.block(), self.limits.checks.clone())
+    }
 }
 
 impl Drop for Shared {

@@ -16,6 +16,7 @@ use super::{
     asker::Asker,
     blocks::block_count,
     dir::Dir,
+    limits::{self, Limits, Share},
     path::RelPath,
     pull::Pull,
     ranges::Ranges,
@@ -23,7 +24,7 @@ use super::{
     staging::{Arrived, Staging, Wanted},
     wire::{Done, Entry, LENGTH, Offer, Page, VALUE_LEN},
 };
-use crate::{message::Message, wire::Value};
+use crate::{message::Message, stats::Reservation, wire::Value};
 
 /// Pulls one offer into a directory.
 pub(crate) struct Sink {
@@ -33,6 +34,7 @@ pub(crate) struct Sink {
     pub(crate) root: Arc<Dir>,
     pub(crate) path: RelPath,
     pub(crate) config: Arc<TransferConfig>,
+    pub(crate) limits: Limits,
     /// Bytes that may be written at most, and why.
     pub(crate) allowed: u64,
 }
@@ -169,6 +171,9 @@ struct Flow<'a> {
     /// Blocks asked for and not written.
     outstanding: usize,
     window: usize,
+    share: Share,
+    /// What is listed.
+    names: Reservation,
 }
 
 /// File, block, and what came of asking for it.
@@ -228,6 +233,8 @@ impl<'a> Flow<'a> {
             live: HashMap::new(),
             outstanding: 0,
             window,
+            share: Share::new(&sink.limits.windows, sink.offer.block as usize),
+            names: limits::nothing(&sink.limits.names),
         }
     }
 
@@ -246,7 +253,10 @@ impl<'a> Flow<'a> {
                 && self.outstanding == 0
             {
                 match std::mem::replace(&mut self.disk, Disk::Gone) {
-                    Disk::Idle(staging) => return Ok(*staging),
+                    Disk::Idle(mut staging) => {
+                        staging.names = Some(self.names);
+                        return Ok(*staging);
+                    }
                     other => self.disk = other,
                 }
             }
@@ -291,12 +301,12 @@ impl<'a> Flow<'a> {
 
     /// Asks for blocks while the window has room.
     fn ask(&mut self) {
-        while self.outstanding < self.window {
+        while self.outstanding < self.window && self.share.allows(self.outstanding) {
             let (file, block, damaged) = match self.again.pop_front() {
                 Some((file, block)) => (file, block, true),
                 None => match self.next_block() {
                     Some((file, block)) => (file, block, false),
-                    None => return,
+                    None => return self.share.settle(self.outstanding),
                 },
             };
             let asker = self.sink.asker.clone();
@@ -307,6 +317,12 @@ impl<'a> Flow<'a> {
             }));
             self.outstanding += 1;
         }
+    }
+
+    /// So many blocks need not be waited for any more.
+    fn answered(&mut self, blocks: usize) {
+        self.outstanding -= blocks;
+        self.share.settle(self.outstanding);
     }
 
     fn next_block(&mut self) -> Option<(u32, u64)> {
@@ -339,6 +355,10 @@ impl<'a> Flow<'a> {
         if listed == 0 || listed > left {
             let text = format!("a page of {listed} entries of the manifest where {left} are left");
             return Err(TransferError::here(Reason::SizeMismatch, text));
+        }
+        let cost = limits::memory(page.entries.iter());
+        if !self.names.grow(cost) {
+            return Err(limits::too_many_names(&self.sink.limits.names));
         }
         self.listed.extend((self.next_listed..).zip(page.entries));
         self.next_listed += listed;
@@ -375,7 +395,7 @@ impl<'a> Flow<'a> {
 
     /// Takes what the disk did. Gives the file that is still being compared.
     fn take(&mut self, did: Did) -> Result<Option<u32>, TransferError> {
-        self.outstanding -= did.written + did.damaged.len();
+        self.answered(did.written + did.damaged.len());
         for at in did.damaged {
             let times = self.damaged.entry(at).or_default();
             *times += 1;
@@ -411,7 +431,7 @@ impl<'a> Flow<'a> {
         {
             self.learn_length(file, length);
             if block >= block_count(length, self.sink.offer.block) {
-                self.outstanding -= 1;
+                self.answered(1);
                 return Ok(());
             }
         }

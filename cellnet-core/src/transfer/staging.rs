@@ -24,6 +24,7 @@ use super::{
     receiving::{Receiving, Written},
     wire::{Entry, Hash, Offer},
 };
+use crate::stats::Reservation;
 
 /// Everything of one transfer that is on disk. All of it blocks.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Staging {
     pub(crate) received: u64,
     /// What may be written at most.
     pub(crate) allowed: u64,
+    /// Memory for names.
+    pub(crate) names: Option<Reservation>,
 }
 
 /// Something that was named by the sender.
@@ -96,6 +99,7 @@ impl Staging {
             resumed: 0,
             received: 0,
             allowed: u64::MAX,
+            names: None,
         })
     }
 

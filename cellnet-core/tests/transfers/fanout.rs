@@ -59,6 +59,37 @@ async fn one_receiver_that_fails_is_no_matter_to_the_others() {
     assert!(outcomes[0].is_ok() && outcomes[1].is_err(), "{outcomes:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn transfers_to_one_cell_share_what_they_may_ask_for() {
+    let net = Net::new().await;
+    let mut config = net.inbox_config();
+    (config.window, config.windows) = (100 * BLOCK, 4 * BLOCK);
+    let _receiver = Transfers::attach(&net.server, config).await.unwrap();
+    net.sim.net.set_latency("relay.site", "relay", Duration::from_millis(20));
+    net.sim.net.set_capacity("relay.site", "relay", BLOCK);
+    let sender = net.sender("site").await;
+    let sending: Vec<_> = (0..6)
+        .map(|at| {
+            let path = net.file(&format!("model-{at}"), 40 * BLOCK);
+            sender.send([path], &Fqcn::server(), "", SendOptions::default())
+        })
+        .collect();
+    let watched = sender.clone();
+    let watching = tokio::spawn(async move {
+        let mut most = 0;
+        while watched.stats().blocks_read < 6 * 40 {
+            most = most.max(watched.stats().memory);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        most
+    });
+    for running in sending {
+        running.receipt().await.unwrap();
+    }
+    let most = watching.await.unwrap();
+    assert!(most > 0 && most <= (6 * 2 + 4) * (BLOCK + 32), "{most} bytes on their way");
+}
+
 /// Receivers with windows far beyond what the source may hold.
 #[tokio::test(start_paused = true)]
 async fn a_source_holds_no_more_blocks_than_it_may() {
