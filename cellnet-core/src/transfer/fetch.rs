@@ -50,7 +50,7 @@ pub(crate) async fn fetch(
             path: RelPath::default(),
             config: shared.config.clone(),
             limits: shared.limits.clone(),
-            allowed: u64::MAX,
+            room: None,
         };
         sink.run().await
     };

@@ -211,8 +211,8 @@ async fn receive(
             // What is there of it from before is not counted twice.
             let page = asker.list(0).await?;
             blocking(move || {
-                let roots = page.entries.iter().filter(|entry| !entry.path.contains('/'));
-                let resumed = roots.map(|entry| inbox.partial_bytes(&path, &entry.path)).sum();
+                let names = page.entries.iter().map(|entry| &*entry.path).filter(|path| !path.contains('/'));
+                let resumed = inbox.partial_bytes(&path, names);
                 inbox.reserve(offer.token, offer.bytes, offer.stored, resumed)
             })
             .await
@@ -226,12 +226,11 @@ async fn receive(
             }
         }
     };
-    let sink = |allowed| {
-        let (asker, pull) = (asker.clone(), pull.clone());
-        Sink { asker, pull, offer, root, path, config, limits, allowed }
-    };
     match room {
-        Ok(room) => sink(room.bytes).run().await,
+        Ok(room) => {
+            let room = Some(room);
+            Sink { asker, pull, offer, root, path, config, limits, room }.run().await
+        }
         Err(error) => {
             pull.gone.cancel();
             pull.end(Err(error.clone()));

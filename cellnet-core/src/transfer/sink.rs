@@ -16,6 +16,7 @@ use super::{
     asker::Asker,
     blocks::block_count,
     dir::Dir,
+    inbox::Room,
     limits::{self, Limits, Share},
     path::RelPath,
     pull::Pull,
@@ -35,8 +36,8 @@ pub(crate) struct Sink {
     pub(crate) path: RelPath,
     pub(crate) config: Arc<TransferConfig>,
     pub(crate) limits: Limits,
-    /// Bytes that may be written at most, and why.
-    pub(crate) allowed: u64,
+    /// What may be written, if that has a limit.
+    pub(crate) room: Option<Room>,
 }
 
 impl Sink {
@@ -58,7 +59,8 @@ impl Sink {
     async fn transfer(&self) -> Result<Receipt, TransferError> {
         self.pull.announce(self.offer.bytes, self.offer.files.into());
         let (root, path, offer) = (self.root.clone(), self.path.clone(), self.offer.clone());
-        let (flush_every, allowed) = (self.config.flush_every, self.allowed);
+        let allowed = self.room.as_ref().map_or(u64::MAX, |room| room.bytes);
+        let flush_every = self.config.flush_every;
         let staging = blocking(move || {
             let mut staging = Staging::open(&root, &path, offer, flush_every)?;
             staging.allowed = allowed;
@@ -390,6 +392,9 @@ impl<'a> Flow<'a> {
     }
 
     fn account(&self, staging: &Staging) {
+        if let Some(room) = &self.sink.room {
+            room.wrote(staging.received);
+        }
         self.sink.pull.did(staging.safe, staging.resumed, Phase::Moving);
     }
 
