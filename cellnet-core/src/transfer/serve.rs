@@ -63,7 +63,12 @@ async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     let offered = shared.offers.find(&ask.token, &request.origin)?;
     if let Content::Live(live) = &offered.content {
         let safe = request.message.headers.get(SAFE).and_then(Value::as_u64).unwrap_or(0);
-        let (block, length) = live.block(ask.block, safe).await.inspect_err(|error| offered.fail(error))?;
+        let asked = live.block(ask.block, safe).await;
+        // Who asks late for what it has by now has only asked twice.
+        let (block, length) = asked.inspect_err(|error| match live.failure() {
+            Some(_) => offered.fail(error),
+            None => {}
+        })?;
         let reply = match block {
             LiveBlock::Here(block) => Message::new(block),
             LiveBlock::Behind => Message::new(NOTHING),
@@ -286,7 +291,7 @@ mod tests {
     use super::*;
     use crate::{
         testkit::sim::Sim,
-        transfer::{Token, Transfers, wire::Fingerprint},
+        transfer::{Token, Transfers, live::Live, wire::Fingerprint},
     };
 
     /// A cell that talks to itself, with an inbox.
@@ -364,6 +369,25 @@ mod tests {
         assert_eq!(word(&fetch("a").await), Some("too_many"));
         transfers.shared.offers.clear();
         assert!(fetch("a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_request_for_a_block_that_is_safe_ends_nothing() {
+        let (_dir, transfers) = host().await;
+        let shared = &transfers.shared;
+        let live = Arc::new(Live::new("x", token(1), wire::MIN_BLOCK, 2 * wire::MIN_BLOCK as usize));
+        tokio::spawn(live.clone().read(tokio::io::repeat(7)));
+        let offered = Arc::new(shared.offered(Content::Live(live)));
+        let heard = offered.admit(shared.cell.name());
+        shared.offers.add(offered.clone()).unwrap();
+        let ask = async |block, safe: u64| {
+            let ask = BlockAsk { token: offered.token, file: 0, block }.encode();
+            let message = Message::new(ask).with_header(SAFE, safe);
+            shared.cell.request(shared.cell.name(), wire::CHANNEL, wire::BLOCK, message).await.unwrap()
+        };
+        assert!(ask(0, 0).await.is_ok() && ask(1, 1).await.is_ok());
+        assert_eq!(word(&ask(0, 0).await), Some("source_changed"));
+        assert!(heard.borrow().is_none(), "{heard:?}");
     }
 
     #[tokio::test(start_paused = true)]
