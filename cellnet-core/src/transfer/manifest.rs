@@ -84,6 +84,11 @@ impl Manifest {
                 let dir = outbox.again().and_then(|dir| Ok((dir.names()?, Arc::new(dir))));
                 let (names, dir) = dir.map_err(|error| TransferError::io("directory", &error))?;
                 for name in names.iter().filter(|name| !is_partial(name)) {
+                    let stat = dir.stat(name).map_err(|error| TransferError::io(format_args!("'{name}'"), &error))?;
+                    let kinds = [FileType::RegularFile, FileType::Directory];
+                    if walk.skip_special && !stat.is_some_and(|stat| kinds.contains(&stat.kind)) {
+                        continue;
+                    }
                     builder.root(Root { dir: dir.clone(), name: name.clone(), follow: false }, name)?;
                 }
             }
@@ -315,6 +320,17 @@ mod tests {
     use std::io::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn links_in_an_outbox_keep_nobody_from_the_rest() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("x"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", temp.path().join("link")).unwrap();
+        let walk = Walk { max_entries: 9, skip_special: true, skip_partial: true };
+        let outbox = Dir::open(temp.path()).unwrap();
+        let manifest = Manifest::of_outbox(&outbox, &RelPath::default(), walk).unwrap();
+        assert_eq!(manifest.entries().map(|entry| &*entry.path).collect::<Vec<_>>(), ["x"]);
+    }
 
     #[test]
     fn a_file_that_may_not_be_read_has_not_changed() {

@@ -87,9 +87,8 @@ impl Offered {
 
     /// Lets somebody pull. What is heard of it comes by the channel.
     pub(crate) fn admit(&self, who: &Fqcn) -> Heard {
-        let (outcome, heard) = watch::channel(None);
-        self.state().receivers.insert(who.clone(), Receiver { outcome, asked: Arc::default() });
-        heard
+        let receiver = || Receiver { outcome: watch::Sender::new(None), asked: Arc::default() };
+        self.state().receivers.entry(who.clone()).or_insert_with(receiver).outcome.subscribe()
     }
 
     pub(crate) fn admits(&self, who: &Fqcn) -> bool {

@@ -86,6 +86,10 @@ impl Pulls {
         let forgotten = Instant::now().checked_sub(REMEMBERED);
         pulls.retain(|_, pull| pull.closed().is_none_or(|closed| forgotten.is_none_or(|then| closed > then)));
         let running = || pulls.values().filter(|pull| pull.closed().is_none());
+        if pulls.contains_key(&token) {
+            // It came twice, and the first one is just being looked at.
+            return Err(TransferError::here(Reason::Busy, "the same offer came at the same moment"));
+        }
         let origin = pull.source().cell;
         let of_origin = running().filter(|pull| pull.source().cell == origin).count();
         if running().count() >= max || of_origin >= (max / 4).max(1) {

@@ -43,6 +43,18 @@ async fn eight_receivers_cost_one_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_named_twice_is_one() {
+    let net = Net::new().await;
+    let _receiver = net.receiver().await;
+    let sender = net.sender("site").await;
+    let path = net.file("model", 3 * BLOCK);
+    let targets = [Fqcn::server(), Fqcn::server()];
+    for running in sender.send_many([&path], &targets, "", SendOptions::default()) {
+        assert_eq!(running.receipt().await.unwrap().digest, digest(&path));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_receiver_that_fails_is_no_matter_to_the_others() {
     let net = Net::new().await;
     let path = net.file("model", 30 * BLOCK);
