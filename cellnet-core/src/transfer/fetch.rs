@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use futures_util::StreamExt;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -174,13 +174,25 @@ impl Fetching {
                 bytes
             };
             hasher.update(bytes);
-            writer.write_all(bytes).await.map_err(|error| TransferError::io("the writer", &error))?;
+            let wrote = self.unhurried(writer.write_all(bytes)).await;
+            wrote.map_err(|error| TransferError::io("the writer", &error))?;
             written += bytes.len() as u64;
             self.pull.did(written, 0, Phase::Moving);
         }
         let mut digest = ManifestDigest::default();
         digest.add(entry, Some((size, hasher.finalize().into())));
         Ok((digest.finish(), received))
+    }
+
+    /// Waits for the writer, who may take any time: people read at their own pace.
+    async fn unhurried<T>(&self, writing: impl Future<Output = T>) -> T {
+        let mut writing = std::pin::pin!(writing);
+        loop {
+            match timeout(SIGN_OF_LIFE, writing.as_mut()).await {
+                Ok(wrote) => return wrote,
+                Err(_) => self.pull.touch(),
+            }
+        }
     }
 
     /// A block that is what its value says.
@@ -256,6 +268,8 @@ async fn ask_to_open(shared: &Shared, target: &Fqcn, remote: &str) -> Result<Off
     }
 }
 
+/// How often a writer that waits counts as one that goes on.
+const SIGN_OF_LIFE: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often a block may come damaged.
 const DAMAGED_AT_MOST: u32 = 3;
 /// How long a source may take to look through a tree, and how long one is asked that does not know what is wanted.
