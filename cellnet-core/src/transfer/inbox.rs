@@ -164,14 +164,14 @@ fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
 
 /// Removes what is partial and was not written to since `then`.
 fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
-    let old = |stat: &Stat| u64::try_from(stat.mtime.0).unwrap_or(0) < then.as_secs();
+    let old = |stat: &Stat| is_old(stat, then);
     let mut removed = 0;
     for name in dir.names_in_utf8()? {
         let Some(stat) = dir.stat(&name)? else { continue };
         if let Some(whole) = name.strip_suffix(PARTIAL) {
             let journal = format!("{whole}{JOURNAL}");
             let beside = dir.stat(&journal)?;
-            if !old(&stat) || beside.as_ref().is_some_and(|stat| !old(stat)) {
+            if beside.as_ref().is_some_and(|stat| !old(stat)) || !is_old_below(dir, &name, then, depth)? {
                 continue;
             }
             let lock = lock_unused(dir, &journal);
@@ -195,6 +195,25 @@ fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+fn is_old(stat: &Stat, then: Duration) -> bool {
+    u64::try_from(stat.mtime.0).unwrap_or(0) < then.as_secs()
+}
+
+/// Whether something, and all that is in it, was not written to since `then`.
+fn is_old_below(dir: &Dir, name: &str, then: Duration, depth: usize) -> io::Result<bool> {
+    let Some(stat) = dir.stat(name)? else { return Ok(true) };
+    if !is_old(&stat, then) || stat.kind != FileType::Directory || depth == 0 {
+        return Ok(is_old(&stat, then));
+    }
+    let dir = dir.child(name)?;
+    for name in dir.names_in_utf8()? {
+        if !is_old_below(&dir, &name, then, depth - 1)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 const MAX_DEPTH: usize = 256;
@@ -274,7 +293,11 @@ mod tests {
             std::fs::write(root.join(name), "x").unwrap();
         }
         std::fs::write(root.join("new.cellnet-partial"), "x").unwrap();
-        for name in names.iter().chain(&["tree.cellnet-partial"]) {
+        // A tree that was begun long ago, and written to just now.
+        std::fs::create_dir_all(root.join("long.cellnet-partial/sub")).unwrap();
+        std::fs::write(root.join("long.cellnet-partial/sub/x"), "x").unwrap();
+        let dirs = ["tree.cellnet-partial", "long.cellnet-partial", "long.cellnet-partial/sub"];
+        for name in names.iter().chain(&dirs) {
             std::fs::File::open(root.join(name)).unwrap().set_modified(long_ago).unwrap();
         }
         let in_use = lock_unused(&inbox.dir, "b.cellnet-journal").unwrap();
@@ -284,7 +307,7 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["c", "new.cellnet-partial", "sub"]);
+        assert_eq!(left, ["c", "long.cellnet-partial", "new.cellnet-partial", "sub"]);
         assert_eq!(std::fs::read_dir(root.join("sub")).unwrap().count(), 0);
     }
 }
