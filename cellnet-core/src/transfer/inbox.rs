@@ -171,7 +171,9 @@ fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
         if let Some(whole) = name.strip_suffix(PARTIAL) {
             let journal = format!("{whole}{JOURNAL}");
             let beside = dir.stat(&journal)?;
-            if beside.as_ref().is_some_and(|stat| !old(stat)) || !is_old_below(dir, &name, then, depth)? {
+            if beside.as_ref().is_some_and(|stat| !old(stat))
+                || !is_old_below(dir, &name, then, depth).unwrap_or(false)
+            {
                 continue;
             }
             let lock = lock_unused(dir, &journal);

@@ -35,7 +35,8 @@ pub(crate) fn memory<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
 
 /// There is no memory for more names.
 pub(crate) fn too_many_names(names: &Budget) -> TransferError {
-    let text = format!("names of files take more than the {} bytes that there are for all transfers", names.limit());
+    let text =
+        format!("names of files take more than the {} bytes that there are for all transfers", names.limit());
     TransferError::here(Reason::TooMany, text)
 }
 

@@ -84,7 +84,9 @@ impl Manifest {
                 let dir = outbox.again().and_then(|dir| Ok((dir.names()?, Arc::new(dir))));
                 let (names, dir) = dir.map_err(|error| TransferError::io("directory", &error))?;
                 for name in names.iter().filter(|name| !is_partial(name)) {
-                    let stat = dir.stat(name).map_err(|error| TransferError::io(format_args!("'{name}'"), &error))?;
+                    let stat = dir
+                        .stat(name)
+                        .map_err(|error| TransferError::io(format_args!("'{name}'"), &error))?;
                     let kinds = [FileType::RegularFile, FileType::Directory];
                     if walk.skip_special && !stat.is_some_and(|stat| kinds.contains(&stat.kind)) {
                         continue;
@@ -339,9 +341,10 @@ mod tests {
         let walk = Walk { max_entries: 9, skip_special: false, skip_partial: false };
         let manifest = Manifest::of_paths(&[temp.path().join("x")], None, walk).unwrap();
         let entry = manifest.entry(0).unwrap();
-        for (kind, reason) in
-            [(ErrorKind::PermissionDenied, Reason::PermissionDenied), (ErrorKind::NotFound, Reason::SourceChanged)]
-        {
+        for (kind, reason) in [
+            (ErrorKind::PermissionDenied, Reason::PermissionDenied),
+            (ErrorKind::NotFound, Reason::SourceChanged),
+        ] {
             let error = cannot_open(entry, TransferError::io("file", &kind.into()));
             assert_eq!(error.reason(), reason, "{error}");
         }

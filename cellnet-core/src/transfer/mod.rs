@@ -53,7 +53,8 @@ use tokio::{
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
-    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, limits::Limits, offered::Offers, shared::Shared, sink::blocking,
+    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, limits::Limits, offered::Offers, shared::Shared,
+    sink::blocking,
 };
 pub use self::{
     blocks::TransferStats,

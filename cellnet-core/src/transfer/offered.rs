@@ -370,7 +370,9 @@ impl Offers {
     /// A manifest that somebody else fetches already.
     pub(crate) fn fetched(&self, fingerprint: &Fingerprint) -> Option<Arc<Manifest>> {
         self.offers().values().find_map(|offered| match &offered.content {
-            Content::Files(known) if known.is_counted() && known.fingerprint == *fingerprint => Some(known.clone()),
+            Content::Files(known) if known.is_counted() && known.fingerprint == *fingerprint => {
+                Some(known.clone())
+            }
             _ => None,
         })
     }

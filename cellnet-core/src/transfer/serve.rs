@@ -11,7 +11,7 @@ use super::{
     limits::Limits,
     live::LiveBlock,
     manifest::{Manifest, Walk},
-    offered::{Content, NOTHING, Offered},
+    offered::{Content, NOTHING},
     path::RelPath,
     pull::{Pull, Source},
     shared::Shared,
@@ -357,7 +357,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        let config = TransferConfig { outbox: Some(dir.path().into()), names: 900, ..TransferConfig::default() };
+        let config =
+            TransferConfig { outbox: Some(dir.path().into()), names: 900, ..TransferConfig::default() };
         let transfers = Transfers::attach(&cell, config).await.unwrap();
         let fetch = async |path: &str| ask(&transfers, wire::OPEN, &Open { path: path.into() }).await;
         let used = || transfers.shared.limits.names.used();

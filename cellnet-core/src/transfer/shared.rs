@@ -10,8 +10,14 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Arrival, Reason, Token, TransferConfig, TransferError, blocks::Blocks, dir::Dir, inbox::Inbox,
-    limits::Limits, offered::{Content, Offered, Offers}, pull::Pull, wire::Fingerprint,
+    Arrival, Reason, Token, TransferConfig, TransferError,
+    blocks::Blocks,
+    dir::Dir,
+    inbox::Inbox,
+    limits::Limits,
+    offered::{Content, Offered, Offers},
+    pull::Pull,
+    wire::Fingerprint,
 };
 use crate::cell::Cell;
 

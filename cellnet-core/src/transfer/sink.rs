@@ -116,7 +116,10 @@ impl Sink {
     }
 
     /// Waits for the disk, which may take long to have everything for good, and lets the source know that this one lives.
-    async fn says_so<T>(&self, disk: impl Future<Output = Result<T, TransferError>>) -> Result<T, TransferError> {
+    async fn says_so<T>(
+        &self,
+        disk: impl Future<Output = Result<T, TransferError>>,
+    ) -> Result<T, TransferError> {
         let mut disk = std::pin::pin!(disk);
         for _ in 0..MOST_SIGNS {
             match timeout(self.config.patience / 4, disk.as_mut()).await {

@@ -244,7 +244,7 @@ impl<R> Cache<R> {
             Stage::Sent(_) => None,
         });
         let held: Vec<_> = held.collect();
-        let has_expired = |since: Instant, hold| since + hold <= now;
+        let has_expired = |since: Instant, hold: Duration| since + hold <= now;
         if held.iter().any(|(_, since)| has_expired(*since, self.hold)) {
             let share = self.share(now);
             self.pulls.get_mut(id).expect("it was just there").leave_behind(share, now);

@@ -205,7 +205,7 @@ impl Fetching<'_> {
             let there = Arc::clone(&there);
             move |bytes| there.store(bytes, Relaxed)
         });
-        let mut pulling = std::pin::pin!(pull.into_path(&unchecked));
+        let mut pulling = std::pin::pin!(pull.into_path(unchecked.clone()));
         let size = loop {
             tokio::select! {
                 size = &mut pulling => break size?,
@@ -224,7 +224,9 @@ impl Fetching<'_> {
             let _ = std::fs::remove_file(&unchecked);
             placed
         });
-        placed.await.map_err(|error| DownloadError::Place(self.dir.to_owned(), io::Error::other(error)))??;
+        placed
+            .await
+            .map_err(|error| DownloadError::Place(self.dir.to_owned(), io::Error::other(error)))??;
         Ok(sha256)
     }
 
