@@ -133,6 +133,10 @@ impl Reason {
 
     /// What a failure of the system means.
     pub fn of_io(error: &io::Error) -> Self {
+        // A symbolic link where none is followed.
+        if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            return Self::OutsideInbox;
+        }
         match error.kind() {
             // The last is how a limit of the process for its files shows.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

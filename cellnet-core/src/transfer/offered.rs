@@ -158,23 +158,14 @@ impl Offered {
     /// A page of the manifest.
     pub(crate) fn page(&self, from: u32) -> Vec<Entry> {
         let mut room = PAGE_BYTES;
-        let page = |entry: &Entry| {
-            room = room.saturating_sub(entry.path.len() + 80);
+        let fits = |entry: &&Entry| {
+            room = room.saturating_sub(entry.path.len() + ENTRY_BYTES);
             room > 0
         };
         match &self.content {
             Content::Files(manifest) => {
                 let first = usize::try_from(from).unwrap_or(usize::MAX);
-                manifest
-                    .entries()
-                    .skip(first)
-                    .take(PAGE_ENTRIES)
-                    .take_while({
-                        let mut page = page;
-                        move |entry| page(entry)
-                    })
-                    .cloned()
-                    .collect()
+                manifest.entries().skip(first).take(PAGE_ENTRIES).take_while(fits).cloned().collect()
             }
             Content::Live(live) if from == 0 => vec![live.entry.clone()],
             Content::Live(_) => Vec::new(),
@@ -389,6 +380,8 @@ fn broken() -> TransferError {
 /// Of a message that stays among the small ones.
 const PAGE_BYTES: usize = 40 << 10;
 const PAGE_ENTRIES: usize = 512;
+/// Of an entry without its path.
+const ENTRY_BYTES: usize = 80;
 /// Files of one offer that are kept open.
 const OPEN_FILES: usize = 8;
 

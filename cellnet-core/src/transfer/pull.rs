@@ -24,6 +24,8 @@ pub(crate) struct Pull {
     pub(crate) stopped: CancellationToken,
     /// All transfers of this cell end.
     ending: CancellationToken,
+    /// Nothing on disk is held any more.
+    pub(crate) gone: CancellationToken,
     source: watch::Sender<Source>,
     status: Mutex<Status>,
     progress: watch::Sender<Progress>,
@@ -78,7 +80,16 @@ impl Pull {
             closed: None,
         };
         let source = watch::channel(source).0;
-        Self { ending, fingerprint, path: path.into(), stopped, source, status: Mutex::new(status), progress }
+        Self {
+            gone: CancellationToken::new(),
+            ending,
+            fingerprint,
+            path: path.into(),
+            stopped,
+            source,
+            status: Mutex::new(status),
+            progress,
+        }
     }
 
     /// Whom to ask now.
@@ -93,10 +104,21 @@ impl Pull {
         let _ = source.wait_for(|source| source != known).await;
     }
 
-    /// From now on somebody else is asked, for the same content.
-    pub(crate) fn take_over(&self, source: Source) {
-        self.status().progress = Instant::now();
+    /// From now on somebody else is asked, for the same content. False if nobody will be asked any more.
+    pub(crate) fn take_over(&self, source: Source) -> bool {
+        let mut status = self.status();
+        if status.closed.is_some() || self.stopped.is_cancelled() {
+            return false;
+        }
+        status.progress = Instant::now();
+        // Under the lock, so that it does not close at the same time.
         self.source.send_replace(source);
+        true
+    }
+
+    /// Whether it is about to give back what it holds.
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.gone.is_cancelled() && (self.stopped.is_cancelled() || self.status().outcome.is_some())
     }
 
     /// Whether whoever is asked seems to be there still.
@@ -185,7 +207,17 @@ impl Pull {
 
     /// Nothing more is done about it.
     pub(crate) fn close(&self) {
-        self.status().closed = Some(Instant::now());
+        self.status().closed.get_or_insert_with(Instant::now);
+    }
+
+    /// The same, unless somebody else has taken over from `known` meanwhile.
+    pub(crate) fn close_for(&self, known: &Source) -> bool {
+        let mut status = self.status();
+        let same = *self.source.borrow() == *known;
+        if same {
+            status.closed = Some(Instant::now());
+        }
+        same
     }
 
     /// When nothing more was to be done about it.

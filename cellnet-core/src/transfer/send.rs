@@ -177,19 +177,15 @@ impl Sending<'_> {
         });
         let (mut progress, mut failures, mut hopeless, mut known) = (Instant::now(), 0, None, None);
         loop {
-            match self.offer(payload.clone()).await {
+            let answer = self.offer(payload.clone()).await;
+            let accepted = matches!(answer, Answer::Accepted(_));
+            match answer {
                 Answer::Accepted(accepted) => {
                     (failures, hopeless) = (0, None);
                     if known.replace(accepted.activity) != Some(accepted.activity) {
                         progress = Instant::now();
                     }
                     self.show(&accepted);
-                    if let Some(receipt) = accepted.receipt {
-                        // It is over there, and only its word did not come through: it comes again.
-                        tracing::debug!(target = %self.target, %receipt, "received");
-                    }
-                    sleep(POLL).await;
-                    continue;
                 }
                 Answer::Refused(error) => return error,
                 Answer::Soon(error) => {
@@ -207,6 +203,10 @@ impl Sending<'_> {
                     Reason::Stalled,
                     format!("'{}' made no progress for {patience:?}", self.target),
                 );
+            }
+            if accepted {
+                sleep(POLL).await;
+                continue;
             }
             // A receiver that asks can be reached again.
             tokio::select! {

@@ -165,9 +165,10 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
             let text = format!("'{}' sends the same", pull.source().cell);
             return Err(TransferError::here(Reason::Busy, text));
         }
-        shared.pulls.add(offer.token, pull.clone(), usize::MAX / 4)?;
-        pull.take_over(source);
-        return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
+        if pull.take_over(source.clone()) {
+            shared.pulls.add(offer.token, pull.clone(), usize::MAX / 4)?;
+            return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
+        }
     }
     let progress = tokio::sync::watch::channel(Progress::default()).0;
     let stopped = shared.stop.child_token();
@@ -178,8 +179,12 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     let (config, tasks, arrivals) = (shared.config.clone(), shared.tasks.clone(), shared.arrivals.clone());
     let asker = Arc::new(Asker::new(shared.cell.clone(), pull.clone(), &config, None));
     let origin = request.origin;
+    let leaving = shared.pulls.leaving(path.as_str());
     tasks.spawn(async move {
         let shown = path.to_string();
+        // Whoever is there longer than that finds the place taken.
+        let left = futures_util::future::join_all(leaving.iter().map(|pull| pull.gone.cancelled()));
+        let _ = timeout(HELD, left).await;
         let outcome = receive(inbox, asker, pull, offer, path, config).await;
         match &outcome {
             Ok(receipt) => tracing::info!(%origin, path = shown, %receipt, "received"),
@@ -229,6 +234,7 @@ async fn receive(
     match room {
         Ok(room) => sink(room.bytes).run().await,
         Err(error) => {
+            pull.gone.cancel();
             pull.end(Err(error.clone()));
             asker.failed(&error).await;
             pull.close();

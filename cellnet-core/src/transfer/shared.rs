@@ -60,6 +60,12 @@ impl Pulls {
         self.pulls().values().find(same).cloned()
     }
 
+    /// Transfers to the same place that are about to leave it.
+    pub(crate) fn leaving(&self, path: &str) -> Vec<Arc<Pull>> {
+        let pulls = self.pulls();
+        pulls.values().filter(|pull| pull.path == path && pull.is_leaving()).cloned().collect()
+    }
+
     /// Adds one, or another token for one.
     pub(crate) fn add(&self, token: Token, pull: Arc<Pull>, max: usize) -> Result<(), TransferError> {
         let mut pulls = self.pulls();

@@ -38,6 +38,7 @@ impl Sink {
     /// Does all of it. The source is told how it ended; the outcome is known to the [`Pull`] before that.
     pub(crate) async fn run(self) -> Result<Receipt, TransferError> {
         let outcome = self.transfer().await;
+        self.pull.gone.cancel();
         self.pull.end(outcome.clone());
         // A receiver that stops may be back before the sender's patience ends.
         if let Err(error) = &outcome
@@ -83,18 +84,22 @@ impl Sink {
         self.pull.end(Ok(receipt.clone()));
         self.pull.did(staging.safe, staging.resumed, Phase::Over);
         done.placed = true;
-        match self.patiently(self.asker.done(&done)).await {
-            Ok(()) => {
-                blocking(move || {
-                    staging.forget();
-                    Ok(())
-                })
-                .await?;
+        loop {
+            let source = self.pull.source();
+            if let Err(error) = self.patiently(self.asker.done(&done)).await {
+                tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived");
+                return Ok(receipt);
             }
-            Err(error) => {
-                tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived")
+            // A sender that began again in this moment is told as well.
+            if self.pull.close_for(&source) {
+                break;
             }
         }
+        blocking(move || {
+            staging.forget();
+            Ok(())
+        })
+        .await?;
         Ok(receipt)
     }
 

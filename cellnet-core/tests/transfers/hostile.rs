@@ -321,6 +321,23 @@ async fn strangers_and_those_who_guess_get_nothing() {
     assert!(receiver_cell.request(&server, CHANNEL, BLOCK_TOPIC, ask(token)).await.unwrap().is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_accepts_and_does_nothing_is_given_up() {
+    let net = Net::new().await;
+    net.server.handle(CHANNEL, OFFER, |_| async {
+        let idle = map(vec![
+            ("safe", Value::from(5_u64)),
+            ("resumed", Value::from(0_u64)),
+            ("activity", Value::from(1_u64)),
+            ("receipt", Value::Nil),
+        ]);
+        Ok::<_, HandlerError>(message(&idle))
+    });
+    let sender = net.sender("site").await;
+    let error = send(&sender, &net.file("a", 10), "").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Stalled, "{error}");
+}
+
 #[test]
 fn a_request_for_a_block_has_one_form() {
     let ask = BlockAsk { token: Token([0xab; 16]), file: 3, block: 300 };

@@ -12,6 +12,7 @@ mod identities;
 mod kits;
 mod leg;
 mod mixed;
+mod objects;
 mod payload;
 mod pipes;
 mod process;

@@ -20,7 +20,7 @@ impl Machines {
     pub(crate) fn of_site(site: &str) -> Self {
         let rows = rows();
         let others = rows.iter().step_by(5).copied().collect();
-        let mine = |line: &usize| line % 5 != 0 && belongs(site, *line);
+        let mine = |line: &usize| !line.is_multiple_of(5) && belongs(site, *line);
         let own = (0..rows.len()).filter(mine).map(|line| rows[line]).collect();
         Self { own, others }
     }

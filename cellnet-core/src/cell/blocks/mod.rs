@@ -5,6 +5,7 @@
 mod cache;
 mod place;
 mod pull;
+mod room;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

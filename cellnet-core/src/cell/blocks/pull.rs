@@ -177,6 +177,7 @@ impl<R> Pull<R> {
                 if self.holds && !self.children.is_empty() {
                     self.gathering = Some((self.gathering.map_or(now, |(began, _)| began), now));
                 }
+                tracing::debug!(%peer, at = ?place, "pulls a transfer");
                 let (peer, front) = (peer.clone(), place);
                 self.children.push(Child { peer, front, seen: now, left_behind: false });
                 self.children.last_mut().expect("it was just pushed")
@@ -226,7 +227,10 @@ impl<R> Pull<R> {
         let reach = self.reach(share);
         let Some(lead) = self.lead(now) else { return };
         for child in &mut self.children {
-            child.left_behind |= child.front.ahead(lead) > reach / 2;
+            if !child.left_behind && child.front.ahead(lead) > reach / 2 {
+                child.left_behind = true;
+                tracing::debug!(peer = %child.peer, at = ?child.front, ?lead, "left behind in a transfer");
+            }
         }
     }
 

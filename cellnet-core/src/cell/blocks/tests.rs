@@ -214,7 +214,9 @@ fn what_came_damaged_is_forgotten_and_fetched_again() {
 #[test]
 fn after_a_refusal_the_next_request_goes_on_its_way() {
     let mut bench = Bench::new(10);
-    (1..=3).for_each(|child| drop(bench.ask(child, 0)));
+    (1..=3).for_each(|child| {
+        bench.ask(child, 0);
+    });
     assert!(
         bench
             .cache
@@ -232,7 +234,9 @@ fn after_a_refusal_the_next_request_goes_on_its_way() {
 #[test]
 fn a_request_that_cannot_go_on_makes_room_for_the_next() {
     let mut bench = Bench::new(10);
-    (1..=3).for_each(|child| drop(bench.ask(child, 0)));
+    (1..=3).for_each(|child| {
+        bench.ask(child, 0);
+    });
     let mut released = bench.cache.link_down(1, bench.now);
     for request in [2, 3] {
         let [Release { request: first, block: Some(block) }] = &released[..] else { panic!("{released:?}") };
@@ -246,7 +250,9 @@ fn a_request_that_cannot_go_on_makes_room_for_the_next() {
 #[test]
 fn when_the_first_asker_is_gone_its_reply_still_serves_the_others() {
     let mut bench = Bench::new(10);
-    (1..=3).for_each(|child| drop(bench.ask(child, 0)));
+    (1..=3).for_each(|child| {
+        bench.ask(child, 0);
+    });
     assert!(bench.cache.link_down(asker(1).link, bench.now).is_empty());
     assert!(bench.cache.link_down(asker(2).link, bench.now).is_empty());
     assert_eq!(bench.reply(1, 1, 7), [3], "2 is gone as well");
@@ -255,7 +261,9 @@ fn when_the_first_asker_is_gone_its_reply_still_serves_the_others() {
 #[test]
 fn a_reply_that_does_not_come_is_waited_for_while_others_come_but_not_for_ever() {
     let mut bench = Bench::new(10);
-    (1..=3).for_each(|child| drop(bench.ask(child, 0)));
+    (1..=3).for_each(|child| {
+        bench.ask(child, 0);
+    });
     let moment = Duration::from_millis(1);
     bench.pass(QUIET - moment);
     assert_eq!(bench.sweep(), (vec![], Some(bench.now + moment)));
