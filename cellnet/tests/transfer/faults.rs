@@ -105,7 +105,7 @@ async fn the_second_writer_of_a_file_is_refused_and_the_first_not_disturbed() {
     hub.proxy.limit_up(SLOW);
     let mut copy = hub.copy(&[text(&first), "server:file"]);
     reaches(&mut copy, MIB).await;
-    // The second one waits a while for the first to end, as it may be one whose sender has died.
+    // It must not be over before the second one is answered.
     hub.proxy.limit_up(MIB / 2);
     let other = hub.copy(&[text(&second), "server:file"]);
     hub.fails(other, 8, "busy").await;
