@@ -21,7 +21,8 @@ pub struct DownloadConfig {
     pub file_chunk_size: usize,
     /// Memory for answers that are being made and sent. 256 MiB; a larger one is made when there is no other.
     pub answer_bytes: usize,
-    /// How long a request waits for that memory before it is answered `timeout`, so that its sender asks again. 60 s.
+    /// How long a request waits for that memory before it is answered `timeout`, so that its sender asks again, at the end of
+    /// the queue and a few times only. 540 s; a puller of the reference waits 600 s.
     pub answer_patience: Duration,
     /// References of finished transactions that are remembered, to answer those whose last answer got lost. 16,384.
     pub finished: usize,
@@ -70,7 +71,7 @@ impl Default for DownloadConfig {
             chunk_size: 2 << 20,
             file_chunk_size: 5 << 20,
             answer_bytes: 256 << 20,
-            answer_patience: Duration::from_secs(60),
+            answer_patience: Duration::from_secs(540),
             finished: 16_384,
             finished_ttl: Duration::from_secs(1800),
             inline_below: 64 << 10,
