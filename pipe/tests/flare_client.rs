@@ -393,6 +393,30 @@ async fn a_trainer_that_leaves_while_it_fetches_tells_the_job() {
     assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
 }
 
+/// One answer has all of an array, so nothing is new for longer than somebody is waited for who does not fetch.
+#[tokio::test(start_paused = true)]
+async fn a_slow_fetch_is_waited_for_although_the_job_is_done() {
+    let net = MemNet::new();
+    let job = Job::start(&net).await;
+    let host = net.host("trainer");
+    let client = FlareClient::builder(config(json!({}))).cell(move |cell| cell.transport(host.clone()));
+    let client = client.open().await.unwrap();
+    job.ask("task-1", "train", model(&[1.0])).await;
+    let task = client.receive().await.unwrap().unwrap();
+    net.set_latency("trainer", "hub", SECOND);
+    let server = async {
+        let answer = job.answer().await;
+        job.tasks.notify_end(text_payload("end_of_job")).await;
+        assert_eq!(client.ended().await, End::Done);
+        job.fetch(&answer).await
+    };
+    let began = Instant::now();
+    let (sent, result) = tokio::join!(client.send(task, model(&vec![2.0; 500_000])), server);
+    sent.unwrap();
+    assert!(began.elapsed() > 10 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(elements(&FlModel::from_shareable(&result).unwrap()).len(), 500_000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_connection_a_client_does_not_open() {
     let net = MemNet::new();

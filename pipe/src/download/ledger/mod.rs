@@ -232,6 +232,11 @@ impl Ledger {
         all.into_iter().for_each(|id| self.end(now, id, Some(Outcome::Stopped)));
     }
 
+    /// Whether an answer of a transaction is being made or sent.
+    pub(super) fn is_answering(&self, id: Uuid) -> bool {
+        self.transactions.get(&id).is_some_and(|entry| entry.answering > 0)
+    }
+
     /// Open transactions.
     pub(super) fn len(&self) -> usize {
         self.transactions.len()
