@@ -51,13 +51,16 @@ pub struct PullConfig {
     pub progress: Duration,
     /// Bytes that the references of one payload may bring, as they travel. 16 GiB.
     pub max_bytes: u64,
+    /// Bytes that all payloads may have brought that are not complete yet. 32 GiB.
+    pub max_all_bytes: u64,
     /// Arrays that the references of one payload may bring. 65,536.
     pub max_items: usize,
     /// Bytes of a file. 1 TiB.
     pub max_file: u64,
     /// References of one payload that are pulled at the same time. 4.
     pub parallel: usize,
-    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. 64.
+    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. Owners under
+    /// one root of names may have as many as are still free for others. 64.
     pub at_once: usize,
 }
 
@@ -88,6 +91,7 @@ impl Default for PullConfig {
             retries: 3,
             progress: Duration::from_secs(1800),
             max_bytes: 16 << 30,
+            max_all_bytes: 32 << 30,
             max_items: 65_536,
             max_file: 1 << 40,
             parallel: 4,
