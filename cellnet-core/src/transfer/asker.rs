@@ -63,6 +63,34 @@ impl Asker {
         self.ask(wire::DONE, &ask).await.map(drop)
     }
 
+    /// Whether this side asked for the offer.
+    pub(crate) fn fetches(&self) -> bool {
+        self.reopen.is_some()
+    }
+
+    /// Says that everything is in its place. `false` if the source cannot be told, which is no failure: it hears of it when it
+    /// offers the same again.
+    pub(crate) async fn placed(&self, done: &wire::Done) -> bool {
+        let mut failures = 0;
+        while failures < TOLD {
+            let source = self.pull.source();
+            let payload = wire::encode(&wire::Done { token: source.token, ..done.clone() });
+            match self.once(wire::DONE, &source, payload, Vec::new(), TELL * 3).await {
+                Answer::Good(_) => return true,
+                // It has gone its way, most likely because it knows.
+                Answer::Stranger(_) | Answer::Final(_) => return false,
+                Answer::Pending => self.pull.touch(),
+                Answer::Later | Answer::Lost => failures += 1,
+            }
+            tokio::select! {
+                () = self.pull.other_source(&source) => {}
+                () = sleep(backoff(failures)) => {}
+                () = self.pull.stopped.cancelled() => return false,
+            }
+        }
+        false
+    }
+
     /// Says once that it failed, and does not insist.
     pub(crate) async fn failed(&self, error: &TransferError) {
         let source = self.pull.source();
@@ -110,7 +138,8 @@ impl Asker {
         asked.push(request());
         loop {
             let (arrival, usual) = self.pull.rhythm();
-            let deadline = last_asked.max(arrival) + patience.max(usual);
+            // A pause that was survived once must not eat up all patience the next time.
+            let deadline = last_asked.max(arrival) + patience.max(usual.min(self.patience / 4));
             let (source, answer) = tokio::select! {
                 Some(answered) = asked.next() => answered,
                 () = self.pull.other_source(&asked_of) => {
@@ -122,6 +151,10 @@ impl Asker {
                     continue;
                 }
                 () = sleep_until(deadline) => {
+                    if self.pull.rhythm().0 > arrival {
+                        // Others came meanwhile, so the link is slow, and this one is on its way behind them.
+                        continue;
+                    }
                     // Somebody on the way may have lost it; the others may still be on theirs.
                     if asked.len() < ASKED_AT_ONCE {
                         asked.push(request());

@@ -26,6 +26,11 @@ pub struct TransferConfig {
     /// A block is asked for once more if no block came for so long; the time doubles while that does not help, and is
     /// never less than twice the longest pause between two blocks. 15 s.
     pub block_patience: Duration,
+    /// Bytes that all transfers to this cell have asked for and not written yet, beyond two blocks for each. 64 MiB.
+    pub windows: usize,
+    /// Memory for the names of files: of manifests that others may fetch, and of those that are coming. 128 MiB, which is
+    /// enough for some 400,000.
+    pub names: usize,
     /// Files and directories of one transfer. 100,000.
     pub max_entries: usize,
     /// Transfers that this cell has open in each direction. 1,024; a quarter of them for one other cell.
@@ -45,6 +50,8 @@ impl Default for TransferConfig {
             in_flight: 32 << 20,
             patience: Duration::from_secs(300),
             block_patience: Duration::from_secs(15),
+            windows: 64 << 20,
+            names: 128 << 20,
             max_entries: 100_000,
             max_transfers: 1024,
             flush_every: 64 << 20,

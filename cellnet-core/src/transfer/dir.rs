@@ -221,9 +221,10 @@ impl Dir {
         Ok(names.into_iter().filter(|name| !matches!(&**name, "." | "..")).collect())
     }
 
-    /// Gives a directory the permissions and the time it has at the source.
+    /// Gives a directory the permissions and the time it has at the source. Its owner may always look and write here: others
+    /// may yet send something for it, it counts for the quota, and old partial files are swept out of it.
     pub(crate) fn dress(&self, entry: &Entry) -> io::Result<()> {
-        dress(&self.fd, entry)
+        dress(&self.fd, &Entry { mode: entry.mode | 0o700, ..entry.clone() })
     }
 
     /// Makes names in it permanent.
@@ -271,3 +272,26 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXE
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Nothing that was put there by a transfer is deeper.
 const MAX_DEPTH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::transfer::wire::Fingerprint;
+
+    #[test]
+    fn a_directory_stays_open_to_its_owner_whatever_is_sent() {
+        let temp = tempfile::tempdir().unwrap();
+        let entry = Entry {
+            path: "d".into(),
+            dir: true,
+            size: Some(0),
+            mode: 0o7055,
+            mtime: (1_000_000_000, 5),
+            fingerprint: Fingerprint([0; 16]),
+        };
+        Dir::open(temp.path()).unwrap().dress(&entry).unwrap();
+        assert_eq!(temp.path().metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+    }
+}

@@ -41,7 +41,11 @@ impl TransferError {
         Self::here(Reason::of_io(error), format!("{what}: {error}"))
     }
 
-    pub(crate) fn peer(cell: &Fqcn, reason: Reason, text: impl Into<ByteString>) -> Self {
+    /// What another cell says. It is kept for a while and shown on terminals, so only the beginning of it counts, and
+    /// nothing that moves a cursor.
+    pub(crate) fn peer(cell: &Fqcn, reason: Reason, text: impl AsRef<str>) -> Self {
+        let plain = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+        let text: String = text.as_ref().chars().take(MAX_TEXT).map(plain).collect();
         Self::Peer { cell: cell.clone(), reason, text: text.into() }
     }
 
@@ -59,6 +63,9 @@ impl TransferError {
         }
     }
 }
+
+/// Characters that are kept of what another cell says.
+const MAX_TEXT: usize = 500;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -187,6 +194,13 @@ mod tests {
             assert_eq!(Reason::parse(reason.as_str()), *reason);
         }
         assert_eq!(Reason::parse("something new"), Reason::Protocol);
+    }
+
+    #[test]
+    fn of_what_others_say_only_so_much_is_kept_and_nothing_that_moves_a_cursor() {
+        let text = format!("\u{1b}[2J{}", "ä".repeat(1 << 20));
+        let error = TransferError::peer(&Fqcn::server(), Reason::Io, text);
+        assert_eq!(error.text(), format!("\u{fffd}[2J{}", "ä".repeat(496)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use futures_util::StreamExt;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -49,7 +49,8 @@ pub(crate) async fn fetch(
             root,
             path: RelPath::default(),
             config: shared.config.clone(),
-            allowed: u64::MAX,
+            limits: shared.limits.clone(),
+            room: None,
         };
         sink.run().await
     };
@@ -104,6 +105,10 @@ impl Fetching {
             offer = asking => offer?,
         };
         check_offer(&offer, shared.config.max_entries)?;
+        if offer.bytes.is_none() {
+            let text = "what is fetched has a size, and this has none";
+            return Err(TransferError::peer(target, Reason::SizeMismatch, text));
+        }
         let source = Source { cell: target.clone(), token: offer.token };
         let (progress, stopped) = (runner.progress.clone(), runner.cancelled.clone());
         let pull = Pull::new(source, offer.fingerprint, "", progress, stopped, shared.stop.clone());
@@ -169,13 +174,25 @@ impl Fetching {
                 bytes
             };
             hasher.update(bytes);
-            writer.write_all(bytes).await.map_err(|error| TransferError::io("the writer", &error))?;
+            let wrote = self.unhurried(writer.write_all(bytes)).await;
+            wrote.map_err(|error| TransferError::io("the writer", &error))?;
             written += bytes.len() as u64;
             self.pull.did(written, 0, Phase::Moving);
         }
         let mut digest = ManifestDigest::default();
         digest.add(entry, Some((size, hasher.finalize().into())));
         Ok((digest.finish(), received))
+    }
+
+    /// Waits for the writer, who may take any time: people read at their own pace.
+    async fn unhurried<T>(&self, writing: impl Future<Output = T>) -> T {
+        let mut writing = std::pin::pin!(writing);
+        loop {
+            match timeout(SIGN_OF_LIFE, writing.as_mut()).await {
+                Ok(wrote) => return wrote,
+                Err(_) => self.pull.touch(),
+            }
+        }
     }
 
     /// A block that is what its value says.
@@ -251,6 +268,8 @@ async fn ask_to_open(shared: &Shared, target: &Fqcn, remote: &str) -> Result<Off
     }
 }
 
+/// How often a writer that waits counts as one that goes on.
+const SIGN_OF_LIFE: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often a block may come damaged.
 const DAMAGED_AT_MOST: u32 = 3;
 /// How long a source may take to look through a tree, and how long one is asked that does not know what is wanted.

@@ -1,9 +1,9 @@
 //! The directory that takes what others send: how full it may be, and what is swept out of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -31,11 +31,22 @@ pub(crate) struct Room {
     inbox: Arc<Inbox>,
     token: Token,
     pub(crate) bytes: u64,
+    /// What was there of it before.
+    resumed: u64,
+}
+
+impl Room {
+    /// So much was written in all, which from now on is among what the inbox holds.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        if let Some(left) = self.inbox.reserved().get_mut(&self.token) {
+            *left = self.bytes.saturating_sub(self.resumed).saturating_sub(bytes);
+        }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.inbox.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
+        self.inbox.reserved().remove(&self.token);
     }
 }
 
@@ -58,10 +69,10 @@ impl Inbox {
     ) -> Result<Room, TransferError> {
         let Some(quota) = self.config.quota else {
             self.check_disk(stored.saturating_sub(resumed))?;
-            return Ok(Room { inbox: self.clone(), token, bytes: u64::MAX });
+            return Ok(Room { inbox: self.clone(), token, bytes: u64::MAX, resumed });
         };
         let used = usage(&self.dir).map_err(|error| TransferError::io("inbox", &error))?;
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserved = self.reserved();
         let taken =
             reserved.values().fold(used.saturating_sub(resumed), |sum, more| sum.saturating_add(*more));
         let left = quota.saturating_sub(taken);
@@ -73,9 +84,13 @@ impl Inbox {
         }
         reserved.insert(token, bytes.saturating_sub(resumed));
         drop(reserved);
-        let room = Room { inbox: self.clone(), token, bytes };
+        let room = Room { inbox: self.clone(), token, bytes, resumed };
         self.check_disk(stored.saturating_sub(resumed))?;
         Ok(room)
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, HashMap<Token, u64>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the disk has room now, so that hours are not spent to find out.
@@ -89,8 +104,13 @@ impl Inbox {
         }
     }
 
-    /// Bytes of what is at a path that is not complete. Blocks.
-    pub(crate) fn partial_bytes(&self, path: &RelPath, name: &str) -> u64 {
+    /// Bytes of what is at a path and not complete, of these names, each of which counts once. Blocks.
+    pub(crate) fn partial_bytes<'a>(&self, path: &RelPath, names: impl Iterator<Item = &'a str>) -> u64 {
+        let names: BTreeSet<_> = names.collect();
+        names.iter().fold(0, |sum, name| sum.saturating_add(self.partial_bytes_of(path, name)))
+    }
+
+    fn partial_bytes_of(&self, path: &RelPath, name: &str) -> u64 {
         let size = || -> Result<u64, TransferError> {
             let dir = self.dir.descend(path, super::dir::Missing::Fail)?;
             let partial = format!("{name}{PARTIAL}");
@@ -130,7 +150,11 @@ fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
     match stat.kind {
         FileType::RegularFile => Ok(stat.size),
         FileType::Directory if depth > 0 => {
-            let dir = dir.child(name)?;
+            let dir = match dir.child(name) {
+                // It got another name meanwhile, or is gone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                dir => dir?,
+            };
             let sizes = dir.names_in_utf8()?.into_iter().map(|name| size_of(&dir, &name, depth - 1));
             sizes.into_iter().try_fold(0_u64, |sum, size| Ok(sum.saturating_add(size?)))
         }
@@ -140,14 +164,16 @@ fn size_of(dir: &Dir, name: &str, depth: usize) -> io::Result<u64> {
 
 /// Removes what is partial and was not written to since `then`.
 fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
-    let old = |stat: &Stat| u64::try_from(stat.mtime.0).unwrap_or(0) < then.as_secs();
+    let old = |stat: &Stat| is_old(stat, then);
     let mut removed = 0;
     for name in dir.names_in_utf8()? {
         let Some(stat) = dir.stat(&name)? else { continue };
         if let Some(whole) = name.strip_suffix(PARTIAL) {
             let journal = format!("{whole}{JOURNAL}");
             let beside = dir.stat(&journal)?;
-            if !old(&stat) || beside.as_ref().is_some_and(|stat| !old(stat)) {
+            if beside.as_ref().is_some_and(|stat| !old(stat))
+                || !is_old_below(dir, &name, then, depth).unwrap_or(false)
+            {
                 continue;
             }
             let lock = lock_unused(dir, &journal);
@@ -171,6 +197,25 @@ fn sweep(dir: &Dir, then: Duration, depth: usize) -> io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+fn is_old(stat: &Stat, then: Duration) -> bool {
+    u64::try_from(stat.mtime.0).unwrap_or(0) < then.as_secs()
+}
+
+/// Whether something, and all that is in it, was not written to since `then`.
+fn is_old_below(dir: &Dir, name: &str, then: Duration, depth: usize) -> io::Result<bool> {
+    let Some(stat) = dir.stat(name)? else { return Ok(true) };
+    if !is_old(&stat, then) || stat.kind != FileType::Directory || depth == 0 {
+        return Ok(is_old(&stat, then));
+    }
+    let dir = dir.child(name)?;
+    for name in dir.names_in_utf8()? {
+        if !is_old_below(&dir, &name, then, depth - 1)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 const MAX_DEPTH: usize = 256;
@@ -209,6 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_running_transfer_wrote_counts_once() {
+        let (temp, inbox) = inbox(Some(100));
+        let partial = temp.path().join("deep/inbox/x.cellnet-partial");
+        std::fs::write(&partial, [0; 10]).unwrap();
+        let path = RelPath::default();
+        // Somebody may name it more than once.
+        let resumed = inbox.partial_bytes(&path, ["x", "y", "x"].into_iter());
+        assert_eq!(resumed, 10);
+        let room = inbox.reserve(Token([1; 16]), Some(60), 0, resumed).unwrap();
+        assert!(inbox.reserve(Token([2; 16]), Some(41), 0, 0).is_err());
+        std::fs::write(&partial, [0; 50]).unwrap();
+        room.wrote(40);
+        assert!(inbox.reserve(Token([2; 16]), Some(41), 0, 0).is_err());
+        assert!(inbox.reserve(Token([2; 16]), Some(40), 0, 0).is_ok());
+    }
+
+    #[test]
     fn what_the_disk_has_no_room_for_is_refused_at_once() {
         let (_temp, inbox) = inbox(None);
         let error = inbox.reserve(Token([1; 16]), Some(1 << 62), 1 << 62, 0).unwrap_err();
@@ -233,7 +295,11 @@ mod tests {
             std::fs::write(root.join(name), "x").unwrap();
         }
         std::fs::write(root.join("new.cellnet-partial"), "x").unwrap();
-        for name in names.iter().chain(&["tree.cellnet-partial"]) {
+        // A tree that was begun long ago, and written to just now.
+        std::fs::create_dir_all(root.join("long.cellnet-partial/sub")).unwrap();
+        std::fs::write(root.join("long.cellnet-partial/sub/x"), "x").unwrap();
+        let dirs = ["tree.cellnet-partial", "long.cellnet-partial", "long.cellnet-partial/sub"];
+        for name in names.iter().chain(&dirs) {
             std::fs::File::open(root.join(name)).unwrap().set_modified(long_ago).unwrap();
         }
         let in_use = lock_unused(&inbox.dir, "b.cellnet-journal").unwrap();
@@ -243,7 +309,7 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["c", "new.cellnet-partial", "sub"]);
+        assert_eq!(left, ["c", "long.cellnet-partial", "new.cellnet-partial", "sub"]);
         assert_eq!(std::fs::read_dir(root.join("sub")).unwrap().count(), 0);
     }
 }

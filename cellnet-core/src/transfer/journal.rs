@@ -161,6 +161,14 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Other handles of the file share the lock, and may be at work for a while.
+    fn drop(&mut self) {
+        // Who cannot unlock it loses the lock with the last handle.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 /// Opens and locks a journal by its name.
 fn lock(dir: &Dir, name: &str) -> Result<File, JournalError> {
     for _ in 0..RACES {
@@ -301,6 +309,16 @@ mod tests {
         assert!(known);
         assert_eq!(records(&journal), said);
         assert_eq!(journal.placing().unwrap(), Some([9; 32]));
+    }
+
+    #[test]
+    fn a_journal_that_is_let_go_can_be_had_though_the_disk_still_works_on_it() {
+        let (_temp, dir) = dir();
+        let (journal, _) = Journal::open(&dir, "j", ABOUT).unwrap();
+        let at_work = journal.file().unwrap();
+        drop(journal);
+        assert!(Journal::open(&dir, "j", ABOUT).is_ok());
+        drop(at_work);
     }
 
     #[test]

@@ -180,6 +180,11 @@ impl Live {
         }
     }
 
+    /// Why it cannot be read any further.
+    pub(crate) fn failure(&self) -> Option<TransferError> {
+        self.state().end.clone()?.err()
+    }
+
     /// What was read, when all was.
     pub(crate) fn receipt(&self) -> Result<Receipt, TransferError> {
         let (length, digest) = match &self.state().end {

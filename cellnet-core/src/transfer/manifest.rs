@@ -2,14 +2,16 @@
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc};
 
-use rustix::fs::FileType;
+use rustix::{fs::FileType, io::Errno};
 
 use super::{
     Reason, TransferError,
     dir::{Dir, Missing, Stat},
+    limits,
     path::{JOURNAL, PARTIAL, RelPath},
     wire::{Entry, Fingerprint},
 };
+use crate::stats::{Budget, Reservation};
 
 /// All that one transfer consists of.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Manifest {
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
     pub(crate) fingerprint: Fingerprint,
+    memory: Option<Reservation>,
 }
 
 /// A file or a directory that was named, not found below another.
@@ -81,11 +84,28 @@ impl Manifest {
                 let dir = outbox.again().and_then(|dir| Ok((dir.names()?, Arc::new(dir))));
                 let (names, dir) = dir.map_err(|error| TransferError::io("directory", &error))?;
                 for name in names.iter().filter(|name| !is_partial(name)) {
+                    let stat = dir
+                        .stat(name)
+                        .map_err(|error| TransferError::io(format_args!("'{name}'"), &error))?;
+                    let kinds = [FileType::RegularFile, FileType::Directory];
+                    if walk.skip_special && !stat.is_some_and(|stat| kinds.contains(&stat.kind)) {
+                        continue;
+                    }
                     builder.root(Root { dir: dir.clone(), name: name.clone(), follow: false }, name)?;
                 }
             }
         }
         builder.finish()
+    }
+
+    /// The same, with its memory counted: somebody else asked for it.
+    pub(crate) fn counted(mut self, names: &Arc<Budget>) -> Result<Self, TransferError> {
+        self.memory = names.reserve(limits::memory(self.entries()));
+        if self.memory.is_some() { Ok(self) } else { Err(limits::too_many_names(names)) }
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.memory.is_some()
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -135,22 +155,32 @@ pub(crate) fn is_partial(name: &str) -> bool {
     name.ends_with(PARTIAL) || name.ends_with(JOURNAL)
 }
 
+/// What it means that something cannot be opened that was there before.
+fn cannot_open(entry: &Entry, error: TransferError) -> TransferError {
+    let reason = match error.reason() {
+        // It is there, but not for this user, or the system cannot open any more files.
+        reason @ (Reason::PermissionDenied | Reason::Io) => reason,
+        _ => Reason::SourceChanged,
+    };
+    TransferError::here(reason, format!("'{}' cannot be opened: {}", entry.path, error.text()))
+}
+
 impl Root {
     fn open(&self, entry: &Entry) -> Result<File, TransferError> {
-        let gone = |error| {
-            TransferError::here(
-                Reason::SourceChanged,
-                format!("'{}' cannot be opened any more: {error}", entry.path),
-            )
+        let gone = |error: std::io::Error| {
+            let reason = match Errno::from_io_error(&error) {
+                // Something else has its name.
+                Some(Errno::LOOP | Errno::NOTDIR) => Reason::SourceChanged,
+                _ => Reason::of_io(&error),
+            };
+            cannot_open(entry, TransferError::here(reason, error.to_string()))
         };
         let path = RelPath::parse(&entry.path)?;
         let below = path.split_first().map(|(_, below)| below).unwrap_or_default();
         match below.split_last() {
             Some((parent, name)) => {
                 let tree = self.tree().map_err(gone)?;
-                let dir = tree
-                    .descend(&parent, Missing::Fail)
-                    .map_err(|error| gone(std::io::Error::other(error)))?;
+                let dir = tree.descend(&parent, Missing::Fail).map_err(|error| cannot_open(entry, error))?;
                 dir.open_file(name).map_err(gone)
             }
             None => self.file().map_err(gone),
@@ -265,6 +295,7 @@ impl Builder {
             bytes: self.bytes,
             stored: self.stored,
             fingerprint: shorten(&hasher),
+            memory: None,
         })
     }
 }
@@ -284,4 +315,40 @@ fn shorten(hasher: &blake3::Hasher) -> Fingerprint {
     let mut short = [0; 16];
     short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     Fingerprint(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn links_in_an_outbox_keep_nobody_from_the_rest() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("x"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", temp.path().join("link")).unwrap();
+        let walk = Walk { max_entries: 9, skip_special: true, skip_partial: true };
+        let outbox = Dir::open(temp.path()).unwrap();
+        let manifest = Manifest::of_outbox(&outbox, &RelPath::default(), walk).unwrap();
+        assert_eq!(manifest.entries().map(|entry| &*entry.path).collect::<Vec<_>>(), ["x"]);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_has_not_changed() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("x"), "x").unwrap();
+        let walk = Walk { max_entries: 9, skip_special: false, skip_partial: false };
+        let manifest = Manifest::of_paths(&[temp.path().join("x")], None, walk).unwrap();
+        let entry = manifest.entry(0).unwrap();
+        for (kind, reason) in [
+            (ErrorKind::PermissionDenied, Reason::PermissionDenied),
+            (ErrorKind::NotFound, Reason::SourceChanged),
+        ] {
+            let error = cannot_open(entry, TransferError::io("file", &kind.into()));
+            assert_eq!(error.reason(), reason, "{error}");
+        }
+        std::fs::remove_file(temp.path().join("x")).unwrap();
+        assert_eq!(manifest.open(0).unwrap_err().reason(), Reason::SourceChanged);
+    }
 }

@@ -27,6 +27,7 @@ mod fetch;
 mod handle;
 mod inbox;
 mod journal;
+mod limits;
 mod live;
 mod manifest;
 mod offered;
@@ -52,7 +53,8 @@ use tokio::{
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
-    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, offered::Offers, shared::Shared, sink::blocking,
+    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, limits::Limits, offered::Offers, shared::Shared,
+    sink::blocking,
 };
 pub use self::{
     blocks::TransferStats,
@@ -95,6 +97,7 @@ impl Transfers {
             cell: cell.clone(),
             offers: Offers::new(config.max_transfers),
             blocks: Arc::new(Blocks::new(&config)),
+            limits: Limits::new(&config),
             config: Arc::new(config),
             inbox,
             outbox,

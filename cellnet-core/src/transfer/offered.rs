@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use lru::LruCache;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ pub(crate) struct Offered {
     /// What this side says about all of it, once somebody is done.
     checked: Mutex<Option<Heard>>,
     pub(crate) over: CancellationToken,
+    checks: Arc<Semaphore>,
 }
 
 /// Where the bytes come from.
@@ -66,7 +67,7 @@ struct Receiver {
 }
 
 impl Offered {
-    pub(crate) fn new(content: Content, block_size: u32) -> Self {
+    pub(crate) fn new(content: Content, block_size: u32, checks: Arc<Semaphore>) -> Self {
         Self {
             token: Token::random(),
             block_size,
@@ -80,14 +81,14 @@ impl Offered {
             files: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_FILES).expect("at least 1"))),
             checked: Mutex::default(),
             over: CancellationToken::new(),
+            checks,
         }
     }
 
     /// Lets somebody pull. What is heard of it comes by the channel.
     pub(crate) fn admit(&self, who: &Fqcn) -> Heard {
-        let (outcome, heard) = watch::channel(None);
-        self.state().receivers.insert(who.clone(), Receiver { outcome, asked: Arc::default() });
-        heard
+        let receiver = || Receiver { outcome: watch::Sender::new(None), asked: Arc::default() };
+        self.state().receivers.entry(who.clone()).or_insert_with(receiver).outcome.subscribe()
     }
 
     pub(crate) fn admits(&self, who: &Fqcn) -> bool {
@@ -246,6 +247,7 @@ impl Offered {
                 let (said, heard) = watch::channel(None);
                 let this = self.clone();
                 tokio::spawn(async move {
+                    let _turn = this.checks.clone().acquire_owned().await;
                     let check = move || this.check_all();
                     let outcome = tokio::task::spawn_blocking(check).await.unwrap_or_else(|_| Err(broken()));
                     said.send_replace(Some(outcome));
@@ -253,6 +255,31 @@ impl Offered {
                 heard
             })
             .clone()
+    }
+
+    /// Takes what somebody says it has; an error if that is not what there is. If all of it is `placed`, that is the end.
+    /// Cancel safe.
+    pub(crate) async fn hear(
+        self: &Arc<Self>,
+        who: &Fqcn,
+        claimed: Receipt,
+        placed: bool,
+    ) -> Result<(), TransferError> {
+        let mut checked = self.checked();
+        let known = match checked.wait_for(Option::is_some).await.map(|checked| checked.clone()) {
+            Ok(Some(known)) => known.inspect_err(|error| self.fail(error))?,
+            _ => return Err(broken()),
+        };
+        if !known.agrees(&claimed) {
+            let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
+            let error = TransferError::here(Reason::Corrupt, text);
+            self.conclude(who, Err(error.clone()));
+            return Err(error);
+        }
+        if placed {
+            self.conclude(who, Ok(claimed));
+        }
+        Ok(())
     }
 
     /// The digest of everything. Files of which some blocks were not read here, because they went out before this process
@@ -337,6 +364,16 @@ impl Offers {
                 Reason::Stranger,
                 format!("'{who}' was offered nothing under this token, or not any more"),
             )
+        })
+    }
+
+    /// A manifest that somebody else fetches already.
+    pub(crate) fn fetched(&self, fingerprint: &Fingerprint) -> Option<Arc<Manifest>> {
+        self.offers().values().find_map(|offered| match &offered.content {
+            Content::Files(known) if known.is_counted() && known.fingerprint == *fingerprint => {
+                Some(known.clone())
+            }
+            _ => None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What both ends of the sink know of one transfer: whom it is pulled from, how far it is, how it ended.
 
 use std::{
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -50,6 +51,8 @@ struct Status {
     pause: Duration,
     /// The source could not be reached the last time.
     lost: bool,
+    /// Tokens by which it was offered before.
+    former: VecDeque<Token>,
     /// Given up by the source.
     cancelled: Option<TransferError>,
     outcome: Option<Result<Receipt, TransferError>>,
@@ -75,6 +78,7 @@ impl Pull {
             arrival: now,
             pause: Duration::ZERO,
             lost: false,
+            former: VecDeque::new(),
             cancelled: None,
             outcome: None,
             closed: None,
@@ -112,8 +116,15 @@ impl Pull {
         }
         status.progress = Instant::now();
         // Under the lock, so that it does not close at the same time.
-        self.source.send_replace(source);
+        let former = self.source.send_replace(source).token;
+        status.former.push_back(former);
         true
+    }
+
+    /// A token by which it was offered so long ago that it need not be known any more.
+    pub(crate) fn outdated(&self) -> Option<Token> {
+        let mut status = self.status();
+        if status.former.len() > FORMER { status.former.pop_front() } else { None }
     }
 
     /// Whether it is about to give back what it holds.
@@ -232,3 +243,5 @@ impl Pull {
 
 /// A source that was heard of this recently is taken to be alive.
 const ALIVE: Duration = Duration::from_secs(3);
+/// Senders of one transfer that are told that another has taken its place.
+const FORMER: usize = 16;

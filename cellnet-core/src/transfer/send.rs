@@ -45,7 +45,7 @@ pub(crate) async fn send_files(
         () = shared.stop.cancelled() => Err(ended()),
     };
     let offered = looked.and_then(|manifest| {
-        let offered = Arc::new(Offered::new(Content::Files(Arc::new(manifest)), shared.config.block()));
+        let offered = Arc::new(shared.offered(Content::Files(Arc::new(manifest))));
         // Known before anybody can ask.
         let heard = targets.iter().map(|(target, _)| offered.admit(target)).collect::<Vec<_>>();
         shared.offers.add(offered.clone())?;
@@ -89,7 +89,7 @@ pub(crate) async fn send_reader(
     let block = shared.config.block();
     let token = wire::Token::random();
     let live = Arc::new(Live::new(name, token, block, shared.config.window));
-    let offered = Arc::new(Offered::new(Content::Live(live.clone()), block));
+    let offered = Arc::new(shared.offered(Content::Live(live.clone())));
     let heard = offered.admit(&target);
     if let Err(error) = shared.offers.add(offered.clone()) {
         return runner.finish(Err(error));
@@ -121,7 +121,7 @@ fn split_remote(remote: &str, sources: usize) -> (&str, Option<&str>) {
 /// One receiver of an offer.
 struct Sending<'a> {
     shared: &'a Shared,
-    offered: &'a Offered,
+    offered: &'a Arc<Offered>,
     target: Fqcn,
     heard: Heard,
     dir: &'a str,
@@ -186,6 +186,10 @@ impl Sending<'_> {
                         progress = Instant::now();
                     }
                     self.show(&accepted);
+                    if let Some(receipt) = accepted.receipt {
+                        // It is over there, and only its word did not come through. What comes of that is heard as if it had.
+                        let _ = self.offered.hear(&self.target, receipt, true).await;
+                    }
                 }
                 Answer::Refused(error) => return error,
                 Answer::Soon(error) => {

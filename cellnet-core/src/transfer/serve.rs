@@ -5,12 +5,13 @@ use std::sync::{Arc, Weak};
 use tokio::time::timeout;
 
 use super::{
-    Progress, Reason, TransferError,
+    Progress, Reason, TransferConfig, TransferError,
     asker::Asker,
     handle::Arrival,
+    limits::Limits,
     live::LiveBlock,
     manifest::{Manifest, Walk},
-    offered::{Content, NOTHING, Offered},
+    offered::{Content, NOTHING},
     path::RelPath,
     pull::{Pull, Source},
     shared::Shared,
@@ -62,7 +63,12 @@ async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     let offered = shared.offers.find(&ask.token, &request.origin)?;
     if let Content::Live(live) = &offered.content {
         let safe = request.message.headers.get(SAFE).and_then(Value::as_u64).unwrap_or(0);
-        let (block, length) = live.block(ask.block, safe).await.inspect_err(|error| offered.fail(error))?;
+        let asked = live.block(ask.block, safe).await;
+        // Who asks late for what it has by now has only asked twice.
+        let (block, length) = asked.inspect_err(|error| match live.failure() {
+            Some(_) => offered.fail(error),
+            None => {}
+        })?;
         let reply = match block {
             LiveBlock::Here(block) => Message::new(block),
             LiveBlock::Behind => Message::new(NOTHING),
@@ -103,24 +109,10 @@ async fn done(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
         return Ok(Message::empty());
     }
     let claimed = done.receipt.ok_or_else(|| TransferError::here(Reason::Protocol, "no receipt"))?;
-    let mut checked = offered.checked();
-    let Ok(checked) = timeout(HELD, checked.wait_for(Option::is_some)).await else {
-        return Ok(wire::pending("digests are being compared"));
-    };
-    let known = match checked.map(|checked| checked.clone()) {
-        Ok(Some(known)) => known.inspect_err(|error| offered.fail(error))?,
-        _ => return Err(TransferError::here(Reason::Io, "reading was broken off")),
-    };
-    if !known.agrees(&claimed) {
-        let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
-        let error = TransferError::here(Reason::Corrupt, text);
-        offered.conclude(who, Err(error.clone()));
-        return Err(error);
+    match timeout(HELD, offered.hear(who, claimed, done.placed)).await {
+        Ok(agreed) => agreed.map(|()| Message::empty()),
+        Err(_) => Ok(wire::pending("digests are being compared")),
     }
-    if done.placed {
-        offered.conclude(who, Ok(claimed));
-    }
-    Ok(Message::empty())
 }
 
 /// Somebody wants what is in the outbox.
@@ -129,6 +121,8 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
     let outbox = shared.outbox.clone();
     let outbox = outbox
         .ok_or_else(|| TransferError::here(Reason::NoInbox, "nothing can be fetched from this cell"))?;
+    let path = RelPath::parse(&path)?;
+    let _turn = shared.limits.walks.acquire().await;
     let most = (shared.config.max_transfers / 4).max(1);
     if shared.offers.count_for(&request.origin) >= most {
         return Err(TransferError::here(
@@ -136,10 +130,14 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
             format!("{most} transfers to '{}' are open", request.origin),
         ));
     }
-    let path = RelPath::parse(&path)?;
     let walk = Walk { max_entries: shared.config.max_entries, skip_special: true, skip_partial: true };
     let manifest = blocking(move || Manifest::of_outbox(&outbox, &path, walk)).await?;
-    let offered = Arc::new(Offered::new(Content::Files(Arc::new(manifest)), shared.config.block()));
+    // What was fetched before and did not change is in memory once.
+    let manifest = match shared.offers.fetched(&manifest.fingerprint) {
+        Some(known) => known,
+        None => Arc::new(manifest.counted(&shared.limits.names)?),
+    };
+    let offered = Arc::new(shared.offered(Content::Files(manifest)));
     drop(offered.admit(&request.origin));
     let offer = offered.offer("", false);
     shared.offers.add(offered)?;
@@ -167,6 +165,9 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         }
         if pull.take_over(source.clone()) {
             shared.pulls.add(offer.token, pull.clone(), usize::MAX / 4)?;
+            if let Some(outdated) = pull.outdated() {
+                shared.pulls.forget(&outdated);
+            }
             return pull.report().map(|accepted| Message::new(wire::encode(&accepted)));
         }
     }
@@ -176,7 +177,8 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         Arc::new(Pull::new(source, offer.fingerprint, path.as_str(), progress, stopped, shared.stop.clone()));
     shared.pulls.add(offer.token, pull.clone(), shared.config.max_transfers)?;
     let accepted = pull.report()?;
-    let (config, tasks, arrivals) = (shared.config.clone(), shared.tasks.clone(), shared.arrivals.clone());
+    let (config, limits) = (shared.config.clone(), shared.limits.clone());
+    let (tasks, arrivals) = (shared.tasks.clone(), shared.arrivals.clone());
     let asker = Arc::new(Asker::new(shared.cell.clone(), pull.clone(), &config, None));
     let origin = request.origin;
     let leaving = shared.pulls.leaving(path.as_str());
@@ -185,7 +187,7 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         // Whoever is there longer than that finds the place taken.
         let left = futures_util::future::join_all(leaving.iter().map(|pull| pull.gone.cancelled()));
         let _ = timeout(HELD, left).await;
-        let outcome = receive(inbox, asker, pull, offer, path, config).await;
+        let outcome = receive(inbox, asker, pull, offer, path, (config, limits)).await;
         match &outcome {
             Ok(receipt) => tracing::info!(%origin, path = shown, %receipt, "received"),
             Err(error) => {
@@ -205,7 +207,7 @@ async fn receive(
     pull: Arc<Pull>,
     offer: Offer,
     path: RelPath,
-    config: Arc<super::TransferConfig>,
+    (config, limits): (Arc<TransferConfig>, Limits),
 ) -> Result<super::Receipt, TransferError> {
     let root = inbox.dir.clone();
     let room = {
@@ -214,8 +216,8 @@ async fn receive(
             // What is there of it from before is not counted twice.
             let page = asker.list(0).await?;
             blocking(move || {
-                let roots = page.entries.iter().filter(|entry| !entry.path.contains('/'));
-                let resumed = roots.map(|entry| inbox.partial_bytes(&path, &entry.path)).sum();
+                let names = page.entries.iter().map(|entry| &*entry.path).filter(|path| !path.contains('/'));
+                let resumed = inbox.partial_bytes(&path, names);
                 inbox.reserve(offer.token, offer.bytes, offer.stored, resumed)
             })
             .await
@@ -229,10 +231,11 @@ async fn receive(
             }
         }
     };
-    let sink =
-        |allowed| Sink { asker: asker.clone(), pull: pull.clone(), offer, root, path, config, allowed };
     match room {
-        Ok(room) => sink(room.bytes).run().await,
+        Ok(room) => {
+            let room = Some(room);
+            Sink { asker, pull, offer, root, path, config, limits, room }.run().await
+        }
         Err(error) => {
             pull.gone.cancel();
             pull.end(Err(error.clone()));
@@ -279,3 +282,126 @@ async fn cancel(shared: Arc<Shared>, request: Request) -> Result<Message, Transf
 
 /// How long an answer about digests may take before the other side is told to ask again.
 const HELD: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        testkit::sim::Sim,
+        transfer::{Token, Transfers, live::Live, wire::Fingerprint},
+    };
+
+    /// A cell that talks to itself, with an inbox.
+    async fn host() -> (tempfile::TempDir, Transfers) {
+        let dir = tempfile::tempdir().unwrap();
+        let cell = Sim::new().cell("server", &[]).await;
+        let transfers = Transfers::attach(&cell, TransferConfig::with_inbox(dir.path())).await.unwrap();
+        (dir, transfers)
+    }
+
+    fn token(number: u8) -> Token {
+        Token([number; 16])
+    }
+
+    fn offer(number: u8) -> Offer {
+        Offer {
+            token: token(number),
+            path: "x".into(),
+            entries: 1,
+            files: 1,
+            bytes: Some(1),
+            stored: 1,
+            block: wire::MIN_BLOCK,
+            fingerprint: Fingerprint([9; 16]),
+            overwrite: false,
+        }
+    }
+
+    async fn ask<T: serde::Serialize>(transfers: &Transfers, topic: &'static str, what: &T) -> Message {
+        let cell = &transfers.shared.cell;
+        cell.request(cell.name(), wire::CHANNEL, topic, Message::new(wire::encode(what))).await.unwrap()
+    }
+
+    fn word(reply: &Message) -> Option<&str> {
+        reply.headers.text(wire::REASON).map(|word| &**word)
+    }
+
+    /// A transfer that nobody works on.
+    fn pull(transfers: &Transfers, number: u8) -> Arc<Pull> {
+        let source = Source { cell: transfers.shared.cell.name().clone(), token: token(number) };
+        let (stopped, ending) = (CancellationToken::new(), CancellationToken::new());
+        let progress = watch::channel(Progress::default()).0;
+        let pull = Arc::new(Pull::new(source, offer(number).fingerprint, "x", progress, stopped, ending));
+        transfers.shared.pulls.add(token(number), pull.clone(), 10).unwrap();
+        pull
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_does_not_join_a_transfer_that_is_ending() {
+        let (_dir, transfers) = host().await;
+        let pull = pull(&transfers, 1);
+        pull.cancel(TransferError::here(Reason::Cancelled, "enough"));
+        let reply = ask(&transfers, wire::OFFER, &offer(2)).await;
+        assert!(reply.is_ok(), "{:?}", reply.error());
+        let other = transfers.shared.pulls.find(&token(2)).unwrap();
+        assert!(!Arc::ptr_eq(&pull, &other));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_fetched_by_many_is_listed_in_memory_once_and_not_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let cell = Sim::new().cell("server", &[]).await;
+        for name in ["a", "b", "c"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let config =
+            TransferConfig { outbox: Some(dir.path().into()), names: 900, ..TransferConfig::default() };
+        let transfers = Transfers::attach(&cell, config).await.unwrap();
+        let fetch = async |path: &str| ask(&transfers, wire::OPEN, &Open { path: path.into() }).await;
+        let used = || transfers.shared.limits.names.used();
+        assert!(fetch("").await.is_ok());
+        let once = used();
+        assert!(once > 3 * 256);
+        assert!(fetch("").await.is_ok());
+        assert_eq!(used(), once);
+        assert_eq!(word(&fetch("a").await), Some("too_many"));
+        transfers.shared.offers.clear();
+        assert!(fetch("a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_request_for_a_block_that_is_safe_ends_nothing() {
+        let (_dir, transfers) = host().await;
+        let shared = &transfers.shared;
+        let live = Arc::new(Live::new("x", token(1), wire::MIN_BLOCK, 2 * wire::MIN_BLOCK as usize));
+        tokio::spawn(live.clone().read(tokio::io::repeat(7)));
+        let offered = Arc::new(shared.offered(Content::Live(live)));
+        let heard = offered.admit(shared.cell.name());
+        shared.offers.add(offered.clone()).unwrap();
+        let ask = async |block, safe: u64| {
+            let ask = BlockAsk { token: offered.token, file: 0, block }.encode();
+            let message = Message::new(ask).with_header(SAFE, safe);
+            shared.cell.request(shared.cell.name(), wire::CHANNEL, wire::BLOCK, message).await.unwrap()
+        };
+        assert!(ask(0, 0).await.is_ok() && ask(1, 1).await.is_ok());
+        assert_eq!(word(&ask(0, 0).await), Some("source_changed"));
+        assert!(heard.borrow().is_none(), "{heard:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offers_of_the_same_under_ever_new_tokens_take_no_room() {
+        let (_dir, transfers) = host().await;
+        let pull = pull(&transfers, 0);
+        for number in 1..200 {
+            assert!(ask(&transfers, wire::OFFER, &offer(number)).await.is_ok());
+            assert_eq!(pull.source().token, token(number));
+        }
+        let known = |number: &u8| transfers.shared.pulls.find(&token(*number)).is_some();
+        assert_eq!((0..200).filter(known).count(), 17);
+        // Who was there before is told.
+        assert_eq!(word(&ask(&transfers, wire::OFFER, &offer(198)).await), Some("stranger"));
+    }
+}

@@ -10,8 +10,14 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Arrival, Reason, Token, TransferConfig, TransferError, blocks::Blocks, dir::Dir, inbox::Inbox,
-    offered::Offers, pull::Pull, wire::Fingerprint,
+    Arrival, Reason, Token, TransferConfig, TransferError,
+    blocks::Blocks,
+    dir::Dir,
+    inbox::Inbox,
+    limits::Limits,
+    offered::{Content, Offered, Offers},
+    pull::Pull,
+    wire::Fingerprint,
 };
 use crate::cell::Cell;
 
@@ -24,10 +30,18 @@ pub(crate) struct Shared {
     pub(crate) outbox: Option<Arc<Dir>>,
     pub(crate) offers: Offers,
     pub(crate) blocks: Arc<Blocks>,
+    pub(crate) limits: Limits,
     pub(crate) pulls: Pulls,
     pub(crate) arrivals: broadcast::Sender<Arrival>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// An offer that is made to nobody yet.
+    pub(crate) fn offered(&self, content: Content) -> Offered {
+        Offered::new(content, self.config.block(), self.limits.checks.clone())
+    }
 }
 
 impl Drop for Shared {
@@ -66,6 +80,11 @@ impl Pulls {
         pulls.values().filter(|pull| pull.path == path && pull.is_leaving()).cloned().collect()
     }
 
+    /// Forgets a token.
+    pub(crate) fn forget(&self, token: &Token) {
+        self.pulls().remove(token);
+    }
+
     /// Adds one, or another token for one.
     pub(crate) fn add(&self, token: Token, pull: Arc<Pull>, max: usize) -> Result<(), TransferError> {
         let mut pulls = self.pulls();
@@ -73,6 +92,10 @@ impl Pulls {
         let forgotten = Instant::now().checked_sub(REMEMBERED);
         pulls.retain(|_, pull| pull.closed().is_none_or(|closed| forgotten.is_none_or(|then| closed > then)));
         let running = || pulls.values().filter(|pull| pull.closed().is_none());
+        if pulls.contains_key(&token) {
+            // It came twice, and the first one is just being looked at.
+            return Err(TransferError::here(Reason::Busy, "the same offer came at the same moment"));
+        }
         let origin = pull.source().cell;
         let of_origin = running().filter(|pull| pull.source().cell == origin).count();
         if running().count() >= max || of_origin >= (max / 4).max(1) {

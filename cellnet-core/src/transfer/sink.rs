@@ -6,13 +6,18 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{task::JoinHandle, time::sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     Phase, Reason, Receipt, TransferConfig, TransferError,
     asker::Asker,
     blocks::block_count,
     dir::Dir,
+    inbox::Room,
+    limits::{self, Limits, Share},
     path::RelPath,
     pull::Pull,
     ranges::Ranges,
@@ -20,7 +25,7 @@ use super::{
     staging::{Arrived, Staging, Wanted},
     wire::{Done, Entry, LENGTH, Offer, Page, VALUE_LEN},
 };
-use crate::{message::Message, wire::Value};
+use crate::{message::Message, stats::Reservation, wire::Value};
 
 /// Pulls one offer into a directory.
 pub(crate) struct Sink {
@@ -30,8 +35,9 @@ pub(crate) struct Sink {
     pub(crate) root: Arc<Dir>,
     pub(crate) path: RelPath,
     pub(crate) config: Arc<TransferConfig>,
-    /// Bytes that may be written at most, and why.
-    pub(crate) allowed: u64,
+    pub(crate) limits: Limits,
+    /// What may be written, if that has a limit.
+    pub(crate) room: Option<Room>,
 }
 
 impl Sink {
@@ -53,13 +59,15 @@ impl Sink {
     async fn transfer(&self) -> Result<Receipt, TransferError> {
         self.pull.announce(self.offer.bytes, self.offer.files.into());
         let (root, path, offer) = (self.root.clone(), self.path.clone(), self.offer.clone());
-        let (flush_every, allowed) = (self.config.flush_every, self.allowed);
+        let allowed = self.room.as_ref().map_or(u64::MAX, |room| room.bytes);
+        let flush_every = self.config.flush_every;
         let staging = blocking(move || {
             let mut staging = Staging::open(&root, &path, offer, flush_every)?;
             staging.allowed = allowed;
             Ok(staging)
         });
-        let mut staging = Flow::new(self, staging.await?).run().await?;
+        let staging = self.patiently(staging).await?;
+        let mut staging = Flow::new(self, staging).run().await?;
         self.pull.did(staging.safe, staging.resumed, Phase::Settling);
         let receipt = staging.receipt()?;
         let mut done =
@@ -75,24 +83,28 @@ impl Sink {
             return Err(error);
         }
         let digest = receipt.digest;
-        let mut staging = blocking(move || {
+        let placing = blocking(move || {
             staging.place(digest)?;
             Ok(staging)
-        })
-        .await?;
+        });
+        let mut staging = self.says_so(placing).await?;
         // Everything is there, whether or not the source gets to know it.
         self.pull.end(Ok(receipt.clone()));
         self.pull.did(staging.safe, staging.resumed, Phase::Over);
         done.placed = true;
         loop {
             let source = self.pull.source();
-            if let Err(error) = self.patiently(self.asker.done(&done)).await {
-                tracing::warn!(path = %self.path, %error, "the source does not know that all has arrived");
-                return Ok(receipt);
-            }
-            // A sender that began again in this moment is told as well.
-            if self.pull.close_for(&source) {
+            if self.asker.placed(&done).await {
+                // A sender that began again in this moment is told as well.
+                if self.pull.close_for(&source) {
+                    break;
+                }
+            } else if self.asker.fetches() {
+                // It is here, whatever the source knows.
                 break;
+            } else {
+                tracing::warn!(path = %self.path, "the source may not know that all has arrived");
+                return Ok(receipt);
             }
         }
         blocking(move || {
@@ -101,6 +113,21 @@ impl Sink {
         })
         .await?;
         Ok(receipt)
+    }
+
+    /// Waits for the disk, which may take long to have everything for good, and lets the source know that this one lives.
+    async fn says_so<T>(
+        &self,
+        disk: impl Future<Output = Result<T, TransferError>>,
+    ) -> Result<T, TransferError> {
+        let mut disk = std::pin::pin!(disk);
+        for _ in 0..MOST_SIGNS {
+            match timeout(self.config.patience / 4, disk.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.pull.touch(),
+            }
+        }
+        disk.await
     }
 
     /// Waits as long as there is progress, and until the transfer is stopped.
@@ -149,6 +176,9 @@ struct Flow<'a> {
     /// Blocks asked for and not written.
     outstanding: usize,
     window: usize,
+    share: Share,
+    /// What is listed.
+    names: Reservation,
 }
 
 /// File, block, and what came of asking for it.
@@ -208,6 +238,8 @@ impl<'a> Flow<'a> {
             live: HashMap::new(),
             outstanding: 0,
             window,
+            share: Share::new(&sink.limits.windows, sink.offer.block as usize),
+            names: limits::nothing(&sink.limits.names),
         }
     }
 
@@ -215,9 +247,9 @@ impl<'a> Flow<'a> {
         let mut checking = None;
         loop {
             if let Err(error) = self.step(&mut checking).await {
-                // The disk finishes what it does, so that whoever comes next finds it free.
+                // The disk finishes what it does, so that whoever comes next finds it free. One that hangs is left to itself.
                 if let Disk::Busy(job) = std::mem::replace(&mut self.disk, Disk::Gone) {
-                    drop(job.await);
+                    let _ = timeout(self.sink.config.patience, job).await;
                 }
                 return Err(error);
             }
@@ -226,7 +258,10 @@ impl<'a> Flow<'a> {
                 && self.outstanding == 0
             {
                 match std::mem::replace(&mut self.disk, Disk::Gone) {
-                    Disk::Idle(staging) => return Ok(*staging),
+                    Disk::Idle(mut staging) => {
+                        staging.names = Some(self.names);
+                        return Ok(*staging);
+                    }
                     other => self.disk = other,
                 }
             }
@@ -271,12 +306,12 @@ impl<'a> Flow<'a> {
 
     /// Asks for blocks while the window has room.
     fn ask(&mut self) {
-        while self.outstanding < self.window {
+        while self.outstanding < self.window && self.share.allows(self.outstanding) {
             let (file, block, damaged) = match self.again.pop_front() {
                 Some((file, block)) => (file, block, true),
                 None => match self.next_block() {
                     Some((file, block)) => (file, block, false),
-                    None => return,
+                    None => return self.share.settle(self.outstanding),
                 },
             };
             let asker = self.sink.asker.clone();
@@ -287,6 +322,12 @@ impl<'a> Flow<'a> {
             }));
             self.outstanding += 1;
         }
+    }
+
+    /// So many blocks need not be waited for any more.
+    fn answered(&mut self, blocks: usize) {
+        self.outstanding -= blocks;
+        self.share.settle(self.outstanding);
     }
 
     fn next_block(&mut self) -> Option<(u32, u64)> {
@@ -320,6 +361,10 @@ impl<'a> Flow<'a> {
             let text = format!("a page of {listed} entries of the manifest where {left} are left");
             return Err(TransferError::here(Reason::SizeMismatch, text));
         }
+        let cost = limits::memory(page.entries.iter());
+        if !self.names.grow(cost) {
+            return Err(limits::too_many_names(&self.sink.limits.names));
+        }
         self.listed.extend((self.next_listed..).zip(page.entries));
         self.next_listed += listed;
         Ok(())
@@ -350,12 +395,15 @@ impl<'a> Flow<'a> {
     }
 
     fn account(&self, staging: &Staging) {
+        if let Some(room) = &self.sink.room {
+            room.wrote(staging.received);
+        }
         self.sink.pull.did(staging.safe, staging.resumed, Phase::Moving);
     }
 
     /// Takes what the disk did. Gives the file that is still being compared.
     fn take(&mut self, did: Did) -> Result<Option<u32>, TransferError> {
-        self.outstanding -= did.written + did.damaged.len();
+        self.answered(did.written + did.damaged.len());
         for at in did.damaged {
             let times = self.damaged.entry(at).or_default();
             *times += 1;
@@ -391,7 +439,7 @@ impl<'a> Flow<'a> {
         {
             self.learn_length(file, length);
             if block >= block_count(length, self.sink.offer.block) {
-                self.outstanding -= 1;
+                self.answered(1);
                 return Ok(());
             }
         }
@@ -480,5 +528,7 @@ const MAX_WINDOW: usize = 256;
 const LISTED_AHEAD: usize = 256;
 /// Files that are begun before the blocks of the first have come.
 const FILES_AHEAD: usize = 16;
+/// Signs of life while the disk works on what is complete, four within the patience.
+const MOST_SIGNS: u32 = 16;
 /// How often a block may come damaged.
 const DAMAGED_AT_MOST: u32 = 3;

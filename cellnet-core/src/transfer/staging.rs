@@ -24,6 +24,7 @@ use super::{
     receiving::{Receiving, Written},
     wire::{Entry, Hash, Offer},
 };
+use crate::stats::Reservation;
 
 /// Everything of one transfer that is on disk. All of it blocks.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Staging {
     pub(crate) received: u64,
     /// What may be written at most.
     pub(crate) allowed: u64,
+    /// Memory for names.
+    pub(crate) names: Option<Reservation>,
 }
 
 /// Something that was named by the sender.
@@ -96,6 +99,7 @@ impl Staging {
             resumed: 0,
             received: 0,
             allowed: u64::MAX,
+            names: None,
         })
     }
 
@@ -106,6 +110,11 @@ impl Staging {
         self.announced = self.announced.saturating_add(entry.size.unwrap_or(0));
         if self.announced > self.offer.bytes.unwrap_or(u64::MAX) {
             let text = format!("more than the {} bytes of the offer", self.offer.bytes.unwrap_or(0));
+            return Err(TransferError::here(Reason::SizeMismatch, text));
+        }
+        if entry.size.is_none() && self.offer.bytes.is_some() {
+            // It would be asked for until the source says that it ends.
+            let text = format!("'{path}' has no size, but the offer has");
             return Err(TransferError::here(Reason::SizeMismatch, text));
         }
         let (root, below) = path.split_first().ok_or_else(nameless)?;

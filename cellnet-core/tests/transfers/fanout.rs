@@ -43,6 +43,18 @@ async fn eight_receivers_cost_one_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_named_twice_is_one() {
+    let net = Net::new().await;
+    let _receiver = net.receiver().await;
+    let sender = net.sender("site").await;
+    let path = net.file("model", 3 * BLOCK);
+    let targets = [Fqcn::server(), Fqcn::server()];
+    for running in sender.send_many([&path], &targets, "", SendOptions::default()) {
+        assert_eq!(running.receipt().await.unwrap().digest, digest(&path));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_receiver_that_fails_is_no_matter_to_the_others() {
     let net = Net::new().await;
     let path = net.file("model", 30 * BLOCK);
@@ -57,6 +69,37 @@ async fn one_receiver_that_fails_is_no_matter_to_the_others() {
         outcomes.push(running.receipt().await);
     }
     assert!(outcomes[0].is_ok() && outcomes[1].is_err(), "{outcomes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn transfers_to_one_cell_share_what_they_may_ask_for() {
+    let net = Net::new().await;
+    let mut config = net.inbox_config();
+    (config.window, config.windows) = (100 * BLOCK, 4 * BLOCK);
+    let _receiver = Transfers::attach(&net.server, config).await.unwrap();
+    net.sim.net.set_latency("relay.site", "relay", Duration::from_millis(20));
+    net.sim.net.set_capacity("relay.site", "relay", BLOCK);
+    let sender = net.sender("site").await;
+    let sending: Vec<_> = (0..6)
+        .map(|at| {
+            let path = net.file(&format!("model-{at}"), 40 * BLOCK);
+            sender.send([path], &Fqcn::server(), "", SendOptions::default())
+        })
+        .collect();
+    let watched = sender.clone();
+    let watching = tokio::spawn(async move {
+        let mut most = 0;
+        while watched.stats().blocks_read < 6 * 40 {
+            most = most.max(watched.stats().memory);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        most
+    });
+    for running in sending {
+        running.receipt().await.unwrap();
+    }
+    let most = watching.await.unwrap();
+    assert!(most > 0 && most <= (6 * 2 + 4) * (BLOCK + 32), "{most} bytes on their way");
 }
 
 /// Receivers with windows far beyond what the source may hold.

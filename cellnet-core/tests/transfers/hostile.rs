@@ -60,7 +60,10 @@ fn entry(path: &str, dir: bool, size: u64) -> Value {
 
 impl Source {
     async fn new(net: &Net, entries: Vec<Value>, blocks: Blocks) -> Self {
-        let cell = net.site("liar").await;
+        Self::of(net.site("liar").await, entries, blocks)
+    }
+
+    fn of(cell: Cell, entries: Vec<Value>, blocks: Blocks) -> Self {
         let done = Arc::<Mutex<Vec<Value>>>::default();
         let page = Value::Array(entries);
         cell.handle(CHANNEL, LIST, move |_| {
@@ -217,6 +220,24 @@ async fn sizes_that_do_not_add_up_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_without_a_size_is_not_taken_for_one_that_has_some() {
+    let net = Net::new().await;
+    let receiver = net.receiver().await;
+    let mut arrivals = receiver.arrivals();
+    let mut endless = entry("x", false, 0);
+    let Value::Map(pairs) = &mut endless else { panic!("an entry is a map") };
+    pairs.iter_mut().filter(|(key, _)| *key == Value::from("size")).for_each(|(_, size)| *size = Value::Nil);
+    let blocks = |ask: BlockAsk| match ask.block {
+        0..100 => honest(&content(100 * BLOCK), ask),
+        _ => Message::failure(ReturnCode::PROCESS_EXCEPTION, "enough").with_header(REASON, "source_changed"),
+    };
+    let source = Source::new(&net, vec![endless], Arc::new(blocks)).await;
+    assert!(source.offer("", (1, 1, BLOCK as u64)).await.is_ok());
+    let error = arrivals.next().await.unwrap().outcome.unwrap_err();
+    assert_eq!(error.reason(), Reason::SizeMismatch, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_larger_than_any_disk_takes_no_memory() {
     let blocks: Blocks = Arc::new(|_| {
         Message::failure(ReturnCode::PROCESS_EXCEPTION, "no more").with_header(REASON, "source_changed")
@@ -258,6 +279,23 @@ async fn manifests_do_not_lead_out_of_the_inbox() {
         assert_eq!(names(&outside), [""; 0], "{shown}");
         assert_eq!(names(net.dir.path()), ["inbox", "outside", "source"], "{shown}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_take_no_more_memory_than_there_is_for_them() {
+    let net = Net::new().await;
+    let mut config = net.inbox_config();
+    config.names = 100_000;
+    let receiver = Transfers::attach(&net.server, config).await.unwrap();
+    let mut arrivals = receiver.arrivals();
+    let entries = (0..200).map(|at| entry(&format!("{at:0200}"), true, 0)).collect();
+    let source = Source::new(&net, entries, Arc::new(|_| Message::empty())).await;
+    assert!(source.offer("", (200, 0, 0)).await.is_ok());
+    assert!(arrivals.next().await.unwrap().outcome.is_ok());
+    let entries = (0..300).map(|at| entry(&format!("{at:0200}"), true, 0)).collect();
+    let source = Source::of(source.cell, entries, Arc::new(|_| Message::empty()));
+    assert!(source.offer("again/", (300, 0, 0)).await.is_ok());
+    assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::TooMany);
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,6 +178,26 @@ async fn a_file_is_fetched_into_a_writer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_writer_that_pauses_for_an_hour_is_waited_for() {
+    let net = Net::new().await;
+    let mut config = sender_config();
+    config.outbox = Some(net.dir.path().join("source"));
+    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let path = net.file("model", 40 * BLOCK);
+    let puller = net.sender("site").await;
+    let (writer, mut reader) = tokio::io::duplex(1000);
+    let running = puller.fetch_into(&Fqcn::server(), "model", writer);
+    let mut got = vec![0; 5 * BLOCK];
+    tokio::io::AsyncReadExt::read_exact(&mut reader, &mut got).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let (receipt, read) =
+        tokio::join!(running.receipt(), tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut got));
+    read.unwrap();
+    assert_eq!(receipt.unwrap().digest, digest(&path));
+    assert!(got == fs::read(&path).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn holes_stay_holes() {
     let net = Net::new().await;
     let _receiver = net.receiver().await;

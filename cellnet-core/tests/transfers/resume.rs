@@ -4,6 +4,8 @@ use std::{fs, time::Duration};
 
 use cellnet_core::{
     Fqcn,
+    cell::Stage,
+    message::{Message, ReturnCode},
     transfer::{FetchOptions, Reason, SendOptions, Transfers},
 };
 
@@ -250,4 +252,37 @@ async fn a_delivery_that_the_sender_does_not_know_of_is_confirmed_later() {
     until("the journal is gone", || net.received() == ["model"]).await;
     // Now it is known, and this is another one.
     assert_eq!(send(&sender, &path, "").await.unwrap_err().reason(), Reason::Exists);
+}
+
+/// The source never hears that everything is in place.
+#[tokio::test(start_paused = true)]
+async fn a_last_word_that_is_lost_is_found_out_and_nobody_waits_for_it() {
+    let net = Net::new().await;
+    let receiver = net.receiver().await;
+    let mut arrivals = receiver.arrivals();
+    let site = net.site("site").await;
+    let sender = Transfers::attach(&site, sender_config()).await.unwrap();
+    let placed = net.inbox().join("model");
+    site.add_filter(Stage::Incoming, "cellnet_transfer", "done", move |_| match placed.exists() {
+        true => Err(Message::failure(ReturnCode::SERVICE_UNAVAILABLE, "not now")),
+        false => Ok(()),
+    });
+    let began = tokio::time::Instant::now();
+    let path = net.file("model", 10 * BLOCK);
+    assert_eq!(send(&sender, &path, "").await.unwrap().digest, digest(&path));
+    assert!(arrivals.next().await.unwrap().outcome.is_ok());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+/// A block takes eight seconds, and the window half a minute.
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_carries_no_block_twice() {
+    let net = Net::new().await;
+    net.sim.net.set_latency("relay", "server", Duration::from_secs(1));
+    net.sim.net.set_capacity("relay", "server", 8 << 10);
+    let _receiver = net.receiver().await;
+    let sender = net.sender("site").await;
+    let path = net.file("model", 12 * BLOCK);
+    assert_eq!(send(&sender, &path, "").await.unwrap().digest, digest(&path));
+    assert_eq!(sender.stats().blocks_served, 12);
 }

@@ -102,7 +102,8 @@ async fn the_second_writer_of_a_file_is_refused_and_the_first_not_disturbed() {
     let content = Content { seed: 1, bytes: 16 * MIB };
     let hash = content.write(&first);
     Content { seed: 2, bytes: 16 * MIB }.write(&second);
-    hub.proxy.limit_up(SLOW);
+    // Until the second one has had its answer.
+    hub.proxy.limit_up(MIB);
     let mut copy = hub.copy(&[text(&first), "server:file"]);
     reaches(&mut copy, MIB).await;
     // It must not be over before the second one is answered.

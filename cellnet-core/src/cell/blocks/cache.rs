@@ -244,14 +244,17 @@ impl<R> Cache<R> {
             Stage::Sent(_) => None,
         });
         let held: Vec<_> = held.collect();
+        let has_expired = |since: Instant, hold: Duration| since + hold <= now;
+        if held.iter().any(|(_, since)| has_expired(*since, self.hold)) {
+            let share = self.share(now);
+            self.pulls.get_mut(id).expect("it was just there").leave_behind(share, now);
+        }
+        let mut waits = false;
         for (place, since) in held {
-            let expired = since + self.hold <= now;
-            if expired {
-                let share = self.share(now);
-                self.pulls.get_mut(id).expect("it was just there").leave_behind(share, now);
-            }
-            if !expired && self.must_wait(id, place, now) {
-                break;
+            // If one must wait, so must those who want a later block, except for who has waited long enough.
+            if !has_expired(since, self.hold) && (waits || self.must_wait(id, place, now)) {
+                waits = true;
+                continue;
             }
             released.extend(self.next_in_line(id, place, now));
         }

@@ -402,6 +402,27 @@ fn who_is_slow_is_waited_for_once_and_then_left_behind() {
 }
 
 #[test]
+fn nobody_waits_longer_because_somebody_behind_it_waits_as_well() {
+    let mut bench = Bench::new(10);
+    (0..14).for_each(|block| bench.fetch(1, block));
+    bench.fetch(2, 0);
+    bench.fetch(3, 0);
+    bench.pass(Duration::from_millis(1500));
+    bench.fetch(2, 0);
+    (1..11).for_each(|block| bench.fetch(3, block));
+    assert_eq!(bench.ask(1, 14), Seen::Kept(bench.requests));
+    let first = bench.requests;
+    bench.pass(Duration::from_millis(1500));
+    bench.fetch(2, 0);
+    assert_eq!(bench.ask(3, 11), Seen::Kept(bench.requests));
+    let second = bench.requests;
+    bench.pass(HOLD - Duration::from_millis(1500));
+    let (released, due) = bench.sweep();
+    assert!(released.contains(&first), "{released:?} of {first} and {second}");
+    assert!(due.unwrap() > bench.now, "it is due all the time");
+}
+
+#[test]
 fn a_child_that_is_left_behind_keeps_nobody_waiting_until_it_has_caught_up() {
     let mut bench = pair(10);
     (1..11).for_each(|block| bench.fetch(1, block));

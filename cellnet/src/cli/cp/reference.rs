@@ -68,6 +68,8 @@ pub(crate) enum DownloadError {
     Differs(String, String),
     #[error("cannot read '{0}'")]
     Read(PathBuf, #[source] io::Error),
+    #[error("cannot put '{0}' into place")]
+    Place(PathBuf, #[source] io::Error),
     #[error("no answer")]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -191,17 +193,19 @@ impl Fetching<'_> {
         let to = self
             .dir
             .join(name.ok_or_else(|| DownloadError::NoFile(self.target.clone(), self.path.to_owned()))?);
+        if !self.overwrite && to.symlink_metadata().is_ok() {
+            return Err(PullError::Exists(to).into());
+        }
+        // Only what is compared with the offer gets the name, and the place of what was there.
+        let unchecked = to.with_file_name(format!("{}{UNCHECKED}", name.unwrap_or_default()));
         let (owner, ref_id, offered) = self.ask().await?;
         let there = Arc::new(AtomicU64::new(0));
         (reach.total, reach.files) = (offered.get("size").and_then(Object::as_u64), 1);
-        let mut pull = Downloads::attach(self.cell).pull_file(&owner, ref_id).on_progress({
+        let pull = Downloads::attach(self.cell).pull_file(&owner, ref_id).overwrite().on_progress({
             let there = Arc::clone(&there);
             move |bytes| there.store(bytes, Relaxed)
         });
-        if self.overwrite {
-            pull = pull.overwrite();
-        }
-        let mut pulling = std::pin::pin!(pull.into_path(&to));
+        let mut pulling = std::pin::pin!(pull.into_path(unchecked.clone()));
         let size = loop {
             tokio::select! {
                 size = &mut pulling => break size?,
@@ -212,12 +216,17 @@ impl Fetching<'_> {
             }
         };
         (reach.bytes, reach.moved, reach.total) = (size, size, Some(size));
-        let (_, sha256) = digest(&to).await?;
-        if let Err(error) = agrees(self.path, &offered, size, &sha256) {
-            // It has its name, but it is not what was offered.
-            let _ = std::fs::remove_file(&to);
-            return Err(error);
-        }
+        let (_, sha256) = digest(&unchecked).await?;
+        let (agreed, overwrite) = (agrees(self.path, &offered, size, &sha256), self.overwrite);
+        let placed = tokio::task::spawn_blocking(move || {
+            let placed = agreed.and_then(|()| place(&unchecked, &to, overwrite));
+            // Nothing is left of what is not what was offered.
+            let _ = std::fs::remove_file(&unchecked);
+            placed
+        });
+        placed
+            .await
+            .map_err(|error| DownloadError::Place(self.dir.to_owned(), io::Error::other(error)))??;
         Ok(sha256)
     }
 
@@ -235,6 +244,26 @@ impl Fetching<'_> {
         Ok((owner, ref_id, reply))
     }
 }
+
+/// Gives a file its name, for good.
+fn place(unchecked: &Path, to: &Path, overwrite: bool) -> Result<(), DownloadError> {
+    let placed = match overwrite {
+        true => std::fs::rename(unchecked, to),
+        // A second name is only given if it is free.
+        false => match std::fs::hard_link(unchecked, to) {
+            Err(_) if to.symlink_metadata().is_err() => std::fs::rename(unchecked, to),
+            linked => linked.and_then(|()| std::fs::remove_file(unchecked)),
+        },
+    };
+    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    placed.and_then(|()| std::fs::File::open(dir)?.sync_all()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => PullError::Exists(to.to_owned()).into(),
+        _ => DownloadError::Place(to.to_owned(), error),
+    })
+}
+
+/// The end of the name of a file that was not yet compared with what was offered.
+const UNCHECKED: &str = ".cellnet-partial";
 
 /// How often a pull is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -343,7 +372,7 @@ impl DownloadError {
             Self::Refused(..) => "refused",
             Self::Nonsense(..) => "protocol",
             Self::Differs(..) => "corrupt",
-            Self::Read(..) | Self::Offer(_) => "io",
+            Self::Read(..) | Self::Place(..) | Self::Offer(_) => "io",
             Self::Request(_) => "unreachable",
             Self::Pull(error) => match error {
                 PullError::Exists(_) => "exists",
@@ -377,5 +406,26 @@ impl DownloadError {
                 Status::of_transfer(&error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_gets_a_name_that_is_free_or_to_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (unchecked, to) = (dir.path().join("x.cellnet-partial"), dir.path().join("x"));
+        fs::write(&unchecked, "new").unwrap();
+        place(&unchecked, &to, false).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        fs::write(&unchecked, "newer").unwrap();
+        assert_eq!(place(&unchecked, &to, false).unwrap_err().reason(), "exists");
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        place(&unchecked, &to, true).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"newer");
     }
 }
