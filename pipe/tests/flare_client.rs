@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use cellnet_core::{
     CellUrl,
-    cell::Cell,
+    cell::{Cell, HandlerError, Request},
     fobs::{self, Array, Object},
     message::{Message, Payload},
     transport::mem::MemNet,
@@ -13,7 +13,7 @@ use cellnet_core::{
 };
 use cellnet_pipe::{
     CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeHost, PipeMessage, Place, TreePolicy,
-    download::{Downloads, Encoded, Offer, Outcome},
+    download::{Downloads, Encoded, Offer, Outcome, wire},
     flare::{
         Dict, FlModel, ParamsType, Shareable,
         client::{
@@ -355,9 +355,66 @@ async fn a_dropped_receive_loses_no_task() {
     let task = job.encode(model(&vec![1.0; 10_000]));
     job.tell("task-1", "train", task.payload.clone()).await;
     // The message is there, and its arrays are on their way when the future is dropped.
-    let first = timeout(Duration::ZERO, client.receive()).await;
-    assert!(first.is_err());
+    let mut fetched = task.transaction.unwrap();
+    tokio::select! {
+        biased;
+        began = fetched.changed() => assert!(began.unwrap().outcome.is_none()),
+        task = client.receive() => panic!("{task:?}"),
+    }
     assert_eq!(client.receive().await.unwrap().unwrap().id(), "task-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_receive_does_not_leave_the_job_without_an_answer() {
+    let (job, client) = started(json!({})).await;
+    job.tell("task-1", "train", text_payload("no shareable")).await;
+    // Dropped when the job has the answer, and the trainer does not know it yet.
+    let first = tokio::select! {
+        biased;
+        answer = job.answer() => answer,
+        received = client.receive() => panic!("{received:?}"),
+    };
+    let (received, second) = tokio::join!(client.receive(), job.answer());
+    assert!(matches!(received, Err(ReceiveError::Task(TaskError::Model(_)))), "{received:?}");
+    for answer in [first, second] {
+        assert_eq!(job.fetch(&answer).await.return_code(), Some("BAD_TASK_DATA"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trainer_that_leaves_while_it_fetches_tells_the_job() {
+    let (job, client) = started(json!({})).await;
+    let silent = |_: Request| std::future::pending::<Result<Message, HandlerError>>();
+    job.downloads.cell().handle(wire::CHANNEL, wire::TOPIC, silent);
+    let task = job.encode(model(&vec![1.0; 10_000]));
+    job.tell("task-1", "train", task.payload.clone()).await;
+    assert!(timeout(SECOND, client.receive()).await.is_err());
+    let (_, told) = tokio::join!(client.close(), job.tasks.next());
+    assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
+}
+
+/// One answer has all of an array, so nothing is new for longer than somebody is waited for who does not fetch.
+#[tokio::test(start_paused = true)]
+async fn a_slow_fetch_is_waited_for_although_the_job_is_done() {
+    let net = MemNet::new();
+    let job = Job::start(&net).await;
+    let host = net.host("trainer");
+    let client = FlareClient::builder(config(json!({}))).cell(move |cell| cell.transport(host.clone()));
+    let client = client.open().await.unwrap();
+    job.ask("task-1", "train", model(&[1.0])).await;
+    let task = client.receive().await.unwrap().unwrap();
+    net.set_latency("trainer", "hub", SECOND);
+    let server = async {
+        let answer = job.answer().await;
+        job.tasks.notify_end(text_payload("end_of_job")).await;
+        assert_eq!(client.ended().await, End::Done);
+        job.fetch(&answer).await
+    };
+    let began = Instant::now();
+    let (sent, result) = tokio::join!(client.send(task, model(&vec![2.0; 500_000])), server);
+    sent.unwrap();
+    assert!(began.elapsed() > 10 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(elements(&FlModel::from_shareable(&result).unwrap()).len(), 500_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,14 +5,22 @@ use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 use cellnet::{
     Cell, Fqcn, SHUTDOWN,
     flare::FlModel,
-    fobs::{Array, Object},
-    pipe::{CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeMessage, Place, text_payload},
+    fobs::{self, Array, ArrayKind, Document, Object, Source},
+    pipe::{
+        CellPipe, HandlerConfig, Mode, Pipe, PipeEvent, PipeHandler, PipeMessage, Place, download::wire,
+        text_payload,
+    },
+};
+use cellnet_core::{
+    cell::{HandlerError, Request},
+    message::{Message, Payload},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{flare::built_trainer, process::Process};
 
-/// A job with one trainer, which has given a result whose arrays nobody fetches.
+/// A job with one trainer.
 struct Job {
     server: Cell,
     tasks: PipeHandler,
@@ -21,7 +29,7 @@ struct Job {
 
 impl Job {
     /// `patience` is how long the trainer bears our silence.
-    async fn with_a_waiting_trainer(name: &str, patience: Duration) -> Self {
+    async fn start(name: &str, patience: Duration) -> Self {
         let server = cellnet::builder(Fqcn::server()).listen("tcp://127.0.0.1:0".parse().unwrap());
         let server = server.start().await.unwrap();
         let url = server.listening()[0].clone();
@@ -38,15 +46,23 @@ impl Job {
         let mut command = Command::new(built_trainer());
         command.args(["--add", "1"]).current_dir(folder);
         let trainer = Process::spawn("flare_trainer".into(), command);
-
-        let model = FlModel::full(Object::from_iter([("w", Array::from(vec![1_i64, 2]))]));
-        let payload = model.to_shareable().unwrap().payload();
-        let task = PipeMessage::new_request("train".parse().unwrap(), payload).with_id("task-1");
-        let sent = tasks.send_to_peer(&task, Some(Duration::from_secs(30)), None).await.unwrap();
-        assert!(sent.is_taken(), "{sent}");
-        let Some(PipeEvent::Message(result)) = tasks.next().await else { panic!("no result") };
-        assert_eq!(result.req_id.as_deref(), Some("task-1"));
         Self { server, tasks, trainer }
+    }
+
+    /// With a trainer that has given a result whose arrays nobody fetches.
+    async fn with_a_waiting_trainer(name: &str, patience: Duration) -> Self {
+        let job = Self::start(name, patience).await;
+        job.give(model().to_shareable().unwrap().payload()).await;
+        let Some(PipeEvent::Message(result)) = job.tasks.next().await else { panic!("no result") };
+        assert_eq!(result.req_id.as_deref(), Some("task-1"));
+        job
+    }
+
+    /// Hands over a task.
+    async fn give(&self, payload: Payload) {
+        let task = PipeMessage::new_request("train".parse().unwrap(), payload).with_id("task-1");
+        let sent = self.tasks.send_to_peer(&task, Some(Duration::from_secs(30)), None).await.unwrap();
+        assert!(sent.is_taken(), "{sent}");
     }
 
     /// The status with which the trainer ends by itself.
@@ -57,6 +73,10 @@ impl Job {
         self.server.shutdown(SHUTDOWN).await;
         status
     }
+}
+
+fn model() -> FlModel {
+    FlModel::full(Object::from_iter([("w", Array::from(vec![1_i64, 2]))]))
 }
 
 fn config(root_url: String, patience: Duration) -> Value {
@@ -83,6 +103,29 @@ const LONG: Duration = Duration::from_secs(300);
 async fn sigterm_ends_a_trainer_in_order() {
     let mut job = Job::with_a_waiting_trainer("sigterm", LONG).await;
     assert_eq!(job.trainer.stop().await.code(), Some(143));
+    // It says so itself; one that is ended by force does not.
+    let said = job.trainer.stderr();
+    assert!(said.contains("asked to end"), "{said}");
+    assert_eq!(job.status().await, Some(143));
+}
+
+#[tokio::test]
+async fn a_trainer_that_is_ended_in_the_middle_of_a_task_tells_its_job() {
+    let mut job = Job::start("middle", LONG).await;
+    // It asks for the arrays of this one, and never gets them.
+    let asked = Arc::new(Notify::new());
+    let told = asked.clone();
+    job.server.handle(wire::CHANNEL, wire::TOPIC, move |_: Request| {
+        told.notify_one();
+        std::future::pending::<Result<Message, HandlerError>>()
+    });
+    let source = Source::new(Fqcn::server(), "R1");
+    let mut task = model().to_shareable().unwrap().into_object();
+    task.refer(ArrayKind::Numpy, &source);
+    job.give(Payload::Fobs(fobs::encode(&Document::new(task)))).await;
+    asked.notified().await;
+    assert_eq!(job.trainer.stop().await.code(), Some(143));
+    assert!(matches!(job.tasks.next().await, Some(PipeEvent::Abort(_))));
     assert_eq!(job.status().await, Some(143));
 }
 

@@ -14,12 +14,13 @@ READY {"fqcn", "url"}; "url" only if it listens.
 
 import hashlib
 import os
-import tempfile
 
 import common
 from common import STOP, say
 
 CHANNEL = "models"
+# Below the folder that the harness starts this in. The same files every time, as nobody removes those of a killed process.
+FOLDER = "download_cell"
 
 
 def main():
@@ -51,7 +52,8 @@ def main():
 
 class Models:
     def __init__(self, cell, slow):
-        self.cell, self.slow, self.folder = cell, slow, tempfile.mkdtemp()
+        self.cell, self.slow = cell, slow
+        os.makedirs(FOLDER, exist_ok=True)
 
     def answer(self, request):
         from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey as Key
@@ -79,7 +81,7 @@ class Models:
     def offer_file(self, order):
         from nvflare.fuel.f3.streaming.file_downloader import ObjectDownloader, add_file
 
-        path = os.path.join(self.folder, f"{order['size']}.bin")
+        path = os.path.join(FOLDER, f"{order['size']}.bin")
         data = common.payload("bytes", order["size"], 3)
         with open(path, "wb") as f:
             f.write(data)

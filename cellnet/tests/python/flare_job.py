@@ -26,6 +26,8 @@ def main():
     p.add_argument("--transfer", choices=["FULL", "DIFF"], default="FULL")
     p.add_argument("--add", type=float, help="what every trainer adds to every weight")
     args = common.begin(p)
+    # The simulator has no end but its own; its processes leave when this one is gone.
+    common.daemon(lambda: (common.STOP.wait(), common.fail("asked to end")))
 
     import numpy as np
 

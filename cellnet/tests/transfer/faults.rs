@@ -106,6 +106,8 @@ async fn the_second_writer_of_a_file_is_refused_and_the_first_not_disturbed() {
     hub.proxy.limit_up(MIB);
     let mut copy = hub.copy(&[text(&first), "server:file"]);
     reaches(&mut copy, MIB).await;
+    // It must not be over before the second one is answered.
+    hub.proxy.limit_up(MIB / 2);
     let other = hub.copy(&[text(&second), "server:file"]);
     hub.fails(other, 8, "busy").await;
     hub.proxy.limit_up(0);

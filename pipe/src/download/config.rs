@@ -21,7 +21,8 @@ pub struct DownloadConfig {
     pub file_chunk_size: usize,
     /// Memory for answers that are being made and sent. 256 MiB; a larger one is made when there is no other.
     pub answer_bytes: usize,
-    /// How long a request waits for that memory before it is answered `timeout`, so that its sender asks again. 60 s.
+    /// How long a request waits for that memory before it is answered `timeout`, so that its sender asks again, at the end of
+    /// the queue and a few times only. 540 s; a puller of the reference waits 600 s.
     pub answer_patience: Duration,
     /// References of finished transactions that are remembered, to answer those whose last answer got lost. 16,384.
     pub finished: usize,
@@ -50,13 +51,16 @@ pub struct PullConfig {
     pub progress: Duration,
     /// Bytes that the references of one payload may bring, as they travel. 16 GiB.
     pub max_bytes: u64,
+    /// Bytes that all payloads may have brought that are not complete yet. 32 GiB.
+    pub max_all_bytes: u64,
     /// Arrays that the references of one payload may bring. 65,536.
     pub max_items: usize,
     /// Bytes of a file. 1 TiB.
     pub max_file: u64,
     /// References of one payload that are pulled at the same time. 4.
     pub parallel: usize,
-    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. 64.
+    /// References that the cell pulls at the same time; more wait, until [`progress`](Self::progress) is over. Owners under
+    /// one root of names may have as many as are still free for others. 64.
     pub at_once: usize,
 }
 
@@ -70,7 +74,7 @@ impl Default for DownloadConfig {
             chunk_size: 2 << 20,
             file_chunk_size: 5 << 20,
             answer_bytes: 256 << 20,
-            answer_patience: Duration::from_secs(60),
+            answer_patience: Duration::from_secs(540),
             finished: 16_384,
             finished_ttl: Duration::from_secs(1800),
             inline_below: 64 << 10,
@@ -87,6 +91,7 @@ impl Default for PullConfig {
             retries: 3,
             progress: Duration::from_secs(1800),
             max_bytes: 16 << 30,
+            max_all_bytes: 32 << 30,
             max_items: 65_536,
             max_file: 1 << 40,
             parallel: 4,

@@ -44,10 +44,11 @@ pub(super) enum PieceError {
 impl Content {
     /// A file that is there now. Blocks.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
-        let found = File::open(path)?.metadata()?;
-        if !found.is_file() {
+        // Looked at first, because whoever opens a pipe may wait for ever.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let found = File::open(path)?.metadata()?;
         Ok(Self::File { path: path.to_owned(), size: found.len(), modified: found.modified().ok() })
     }
 

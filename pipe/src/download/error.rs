@@ -74,6 +74,9 @@ pub enum PullError {
     /// More bytes than this cell accepts.
     #[error("more than {0} bytes")]
     TooLarge(u64),
+    /// All that this cell pulls is more than it may hold at once.
+    #[error("what is being pulled has more than {0} bytes already")]
+    Full(u64),
     /// More arrays than this cell accepts.
     #[error("more than {0} arrays")]
     TooMany(usize),

@@ -23,22 +23,31 @@ use super::{
     wire::{self, CHANNEL, TOPIC, WireError},
 };
 
-/// How much may still come, for all that is pulled together.
+/// How much may still come, for all that is pulled together. What has come counts for the whole cell until it is dropped.
 #[derive(Debug)]
 pub(super) struct Allowance {
     bytes: (AtomicU64, u64),
     items: (AtomicUsize, usize),
+    all: (Arc<AtomicU64>, u64),
 }
 
 impl Allowance {
-    pub(super) fn new(config: &PullConfig) -> Self {
-        Self { bytes: (AtomicU64::new(0), config.max_bytes), items: (AtomicUsize::new(0), config.max_items) }
+    pub(super) fn new(config: &PullConfig, all: Arc<AtomicU64>) -> Self {
+        Self {
+            bytes: (AtomicU64::new(0), config.max_bytes),
+            items: (AtomicUsize::new(0), config.max_items),
+            all: (all, config.max_all_bytes),
+        }
     }
 
     fn take_bytes(&self, bytes: u64) -> Result<(), PullError> {
-        let (taken, most) = &self.bytes;
-        let before = taken.fetch_add(bytes, Relaxed);
-        if before.saturating_add(bytes) > *most { Err(PullError::TooLarge(*most)) } else { Ok(()) }
+        let add = |(taken, most): (&AtomicU64, u64)| taken.fetch_add(bytes, Relaxed).saturating_add(bytes) <= most;
+        let (fits, all_fit) = (add((&self.bytes.0, self.bytes.1)), add((&self.all.0, self.all.1)));
+        match (fits, all_fit) {
+            (false, _) => Err(PullError::TooLarge(self.bytes.1)),
+            (true, false) => Err(PullError::Full(self.all.1)),
+            (true, true) => Ok(()),
+        }
     }
 
     fn take_items(&self, items: usize) -> Result<(), PullError> {
@@ -51,6 +60,12 @@ impl Allowance {
     fn items_left(&self) -> usize {
         let (taken, most) = &self.items;
         most.saturating_sub(taken.load(Relaxed)).saturating_add(1)
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(*self.bytes.0.get_mut(), Relaxed);
     }
 }
 

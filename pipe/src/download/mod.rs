@@ -51,6 +51,7 @@ mod testdata;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turns;
 pub mod wire;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
@@ -201,7 +202,7 @@ impl Downloads {
     /// Pulls all arrays that an object refers to, several references at once, and puts them in their places. A dropped
     /// future stops asking.
     pub async fn resolve(&self, mut object: Object) -> Result<Object, PullError> {
-        let allowance = &Allowance::new(&self.config().pull);
+        let allowance = &self.allowance();
         let pulls = stream::iter(object.downloads()).map(move |download| async move {
             let arrays = self.pull(&download, allowance).await?;
             Ok::<_, PullError>((download, arrays))
@@ -214,6 +215,10 @@ impl Downloads {
         Ok(object)
     }
 
+    fn allowance(&self) -> Allowance {
+        Allowance::new(&self.config().pull, self.service.pulled.clone())
+    }
+
     async fn pull(
         &self,
         download: &Download,
@@ -221,7 +226,7 @@ impl Downloads {
     ) -> Result<HashMap<ByteString, Array>, PullError> {
         let Download { kind, source, items } = download;
         let config = &self.config().pull;
-        let turn = timeout(config.progress, self.service.pulling.acquire()).await;
+        let turn = timeout(config.progress, self.service.pulling.take(&source.owner)).await;
         let _turn = turn.map_err(|_| PullError::Busy(config.at_once))?;
         let arrays = fetch::arrays(&self.cell, *kind, source, config, allowance).await?;
         match items.iter().find(|item| !arrays.contains_key(*item)) {
@@ -237,7 +242,7 @@ impl Downloads {
         source: &Source,
     ) -> Result<HashMap<ByteString, Array>, PullError> {
         let download = Download { kind, source: source.clone(), items: Vec::new() };
-        self.pull(&download, &Allowance::new(&self.config().pull)).await
+        self.pull(&download, &self.allowance()).await
     }
 
     /// Pulls a file; where to is said next.

@@ -34,7 +34,13 @@ impl Offer {
 
     /// To several cells, each of which may pull it once; the transaction is finished when all have.
     pub fn to_each(cells: impl IntoIterator<Item = Fqcn>) -> Self {
-        let cells: Vec<_> = cells.into_iter().collect();
+        let mut different: Vec<Fqcn> = Vec::new();
+        for cell in cells {
+            if !different.contains(&cell) {
+                different.push(cell);
+            }
+        }
+        let cells = different;
         Self { receivers: cells.len(), cells, subtrees: Vec::new(), anyone: false, times: 1, ttl: None }
     }
 

@@ -1,6 +1,6 @@
 //! The owner's side: answers those who pull.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64};
 
 use bytestring::ByteString;
 use cellnet_core::{
@@ -17,6 +17,7 @@ use super::{
     DownloadConfig, Offer, OfferError, Transaction,
     content::{Content, Piece, PieceError},
     ledger::{Ledger, Sent, Ticket, Verdict},
+    turns::Turns,
     wire::{Ask, CHANNEL, TOPIC, Told},
 };
 
@@ -25,7 +26,9 @@ use super::{
 pub(super) struct Service {
     pub(super) config: Arc<DownloadConfig>,
     pub(super) cell: WeakCell,
-    pub(super) pulling: Arc<Semaphore>,
+    pub(super) pulling: Arc<Turns>,
+    /// Bytes that payloads have brought which are not complete yet.
+    pub(super) pulled: Arc<AtomicU64>,
     ledger: Mutex<Ledger>,
     /// In KiB, as a semaphore counts only so far.
     memory: Arc<Semaphore>,
@@ -41,7 +44,8 @@ impl Service {
             let config = Arc::new(config());
             Self {
                 cell: cell.downgrade(),
-                pulling: Arc::new(Semaphore::new(config.pull.at_once.clamp(1, Semaphore::MAX_PERMITS))),
+                pulling: Turns::new(config.pull.at_once),
+                pulled: Arc::default(),
                 ledger: Mutex::new(Ledger::new(config.clone())),
                 memory: Arc::new(Semaphore::new(kib(config.answer_bytes))),
                 changed: Arc::default(),

@@ -85,7 +85,7 @@ async fn pulls_beyond_those_at_once_wait_and_then_fail() {
     let mut config = quick();
     config.pull.at_once = 1;
     let puller = Downloads::attach_with(&net.two, config);
-    let _other = puller.service.pulling.acquire().await.unwrap();
+    let _other = puller.service.pulling.take(&fqcn("site-1")).await;
     let began = Instant::now();
     let failed = puller.pull_arrays(ArrayKind::Numpy, &Source::new(fqcn("site-1"), "R1")).await;
     assert!(matches!(failed, Err(PullError::Busy(1))), "{failed:?}");
@@ -359,6 +359,8 @@ async fn endless_answers_end_at_the_limits() {
     let failed = downloads.pull_arrays(ArrayKind::Numpy, &source).await;
     assert!(matches!(failed, Err(PullError::TooLarge(5000))), "{failed:?}");
     config.pull.max_bytes = 1 << 20;
+    // What came before and failed does not count any more.
+    assert_eq!(downloads.service.pulled.load(Relaxed), 0);
     scripted(&net.one, endless);
     let failed = Downloads::attach_with(&net.server, config).pull_arrays(ArrayKind::Numpy, &source).await;
     assert!(matches!(failed, Err(PullError::TooMany(10))), "{failed:?}");
@@ -370,6 +372,42 @@ async fn endless_answers_end_at_the_limits() {
     let pull = downloads.pull_file(&fqcn("site-1"), "R1").max_bytes(99);
     assert!(matches!(pull.into_writer(&mut sink).await, Err(PullError::TooLarge(99))));
     assert_eq!(sink.len(), 98);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pulls_of_a_cell_together_are_bounded() {
+    let net = net().await;
+    let mut config = quick();
+    config.pull.max_all_bytes = 8 << 20;
+    let puller = Downloads::attach_with(&net.two, config);
+    let sent = Downloads::attach(&net.one).encode(model(), Offer::to(fqcn("site-2")).times(2)).unwrap();
+    // As if others were being pulled.
+    puller.service.pulled.fetch_add(5 << 20, Relaxed);
+    let failed = puller.decode("models", &sent.message()).await;
+    assert!(matches!(failed, Err(PullError::Full(_))), "{failed:?}");
+    assert_eq!(puller.service.pulled.swap(0, Relaxed), 5 << 20);
+    assert_eq!(puller.decode("models", &sent.message()).await.unwrap(), model());
+    assert_eq!(puller.service.pulled.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_that_do_not_answer_leave_turns_for_others() {
+    let net = net().await;
+    net.one.handle(CHANNEL, TOPIC, |_: Request| std::future::pending::<Result<Message, HandlerError>>());
+    let mut config = quick();
+    config.pull.at_once = 4;
+    let puller = Downloads::attach_with(&net.two, config);
+    let silent = Source::new(fqcn("site-1"), "R1");
+    let stuck = (0..8).map(|_| puller.pull_arrays(ArrayKind::Numpy, &silent));
+    let stuck = futures_util::future::join_all(stuck);
+    let sent = Downloads::attach(&net.server).encode(model(), Offer::to(fqcn("site-2"))).unwrap();
+    let message = sent.message();
+    let pulled = tokio::select! {
+        biased;
+        _ = stuck => panic!("nobody answered these"),
+        pulled = puller.decode("models", &message) => pulled,
+    };
+    assert_eq!(pulled.unwrap(), model());
 }
 
 /// The reference's state is trusted there; here it makes no answer.

@@ -113,6 +113,11 @@ impl Transaction {
         }
     }
 
+    /// Whether an answer to somebody is being made or sent now.
+    pub fn is_answering(&self) -> bool {
+        self.service.upgrade().is_some_and(|service| service.ledger().is_answering(self.id))
+    }
+
     async fn wait(&self, mut until: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.status.clone();
         // It fails when the cell is gone, and then the last status is all there will be.

@@ -191,7 +191,8 @@ impl Array {
             return self.clone();
         }
         let mut data = data.clone();
-        if let (Order::Fortran, 2.., Some(size)) = (order, shape.len(), self.element_size()) {
+        // Of elements without bytes there may be more than anybody can count.
+        if let (Order::Fortran, 2.., Some(size @ 1..)) = (order, shape.len(), self.element_size()) {
             let mut sorted = Vec::with_capacity(data.len());
             for at in read::Positions::new(self) {
                 sorted.extend_from_slice(&data[at * size..][..size]);
@@ -240,9 +241,10 @@ impl fmt::Debug for Array {
     }
 }
 
-/// Number of elements of a shape, if it can be counted.
+/// Number of elements of a shape, if it can be counted. As in numpy, all other sizes have to fit also if one is 0.
 fn count(shape: &[usize]) -> Option<usize> {
-    if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(1, |n: usize, size| n.checked_mul(*size)) }
+    let full = shape.iter().filter(|size| **size > 0).try_fold(1, |n: usize, size| n.checked_mul(*size))?;
+    Some(if shape.contains(&0) { 0 } else { full })
 }
 
 /// A vector as the owner of shared bytes.
@@ -275,7 +277,19 @@ mod tests {
         assert!(matches!(array(&[usize::MAX, 2]), Err(ShapeError::Overflow(_))));
         assert!(matches!(array(&[usize::MAX]), Err(ShapeError::Length { .. })));
         assert_eq!(array(&[1; 65]), Err(ShapeError::Dimensions(65)));
-        assert!(matches!(array(&[0, usize::MAX, usize::MAX]), Err(ShapeError::Length { .. })));
+        assert!(matches!(array(&[0, usize::MAX]), Err(ShapeError::Length { .. })));
+        for sizes in [[0, usize::MAX, 3], [usize::MAX, 3, 0]] {
+            let empty = Array::with_shape(Vec::<u16>::new(), &sizes);
+            assert!(matches!(empty, Err(ShapeError::Overflow(_))), "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn elements_without_bytes_are_not_counted_one_by_one() {
+        let (shape, dtype) = ([1 << 30, 1 << 30], DType::Other("'|V0'".into()));
+        let array = Array::from_bytes(dtype, ByteOrder::Little, Order::Fortran, &shape, Bytes::new()).unwrap();
+        assert_eq!(array.len(), 1 << 60);
+        assert_eq!(array.to_standard().order(), Order::C);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn decode(file: &Bytes) -> Result<Array, NpyError> {
         header.iter().copied().map(char::from).collect()
     };
     let (descr, order, shape) = parse(&header).ok_or(NpyError::Header)?;
-    if descr.contains("O'") {
+    if has_objects(descr) {
         return Err(NpyError::Pickled);
     }
     let (dtype, byte_order) = DType::from_descr(ByteString::from(descr));
@@ -136,6 +136,15 @@ fn parse(header: &str) -> Option<(&str, Order, Vec<usize>)> {
     (entries.len() == 3).then_some((descr, order, literal::tuple(find("shape")?)?))
 }
 
+/// Whether a type is, or has in it, Python objects: `'|O'`, `[('a', 'O8')]`. What is quoted is a type or the name of a field.
+fn has_objects(descr: &str) -> bool {
+    let mut quoted = descr.split(['\'', '"']).skip(1).step_by(2);
+    quoted.any(|text| {
+        let digits = text.trim_start_matches(['<', '>', '|', '=']).strip_prefix('O');
+        digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The elements begin at a multiple of this.
 const ALIGN: usize = 64;
@@ -176,6 +185,12 @@ mod tests {
         assert!(matches!(decode(&file(1, HEADER, &[1])), Err(NpyError::Shape(ShapeError::Length { .. }))));
         assert_eq!(decode(&file(1, &HEADER.replace("shape", "shade"), &[])), Err(NpyError::Header));
         assert_eq!(decode(&file(1, &HEADER.replace("<u2", "|O"), b"pickle")), Err(NpyError::Pickled));
+        for objects in ["\"|O\"", "'O8'", "[('a', '<i4'), ('b', '|O')]"] {
+            let header = HEADER.replace("'<u2'", objects);
+            assert_eq!(decode(&file(1, &header, b"pickle")), Err(NpyError::Pickled), "{objects}");
+        }
+        let named = decode(&file(1, &HEADER.replace("'<u2'", "[('CO', '<u2')]"), &[0; 4]));
+        assert_eq!(named.unwrap().len(), 2);
         assert_eq!(decode(&file(3, "\u{fffd}", &[]).slice(..14)), Err(NpyError::Truncated));
         let claim = Bytes::from([MAGIC, &[2, 0], &u32::MAX.to_le_bytes()].concat());
         assert_eq!(decode(&claim), Err(NpyError::Long(u32::MAX)));

@@ -11,7 +11,8 @@ use serde::{
 use super::{Array, DType, Element, Elements};
 
 /// As nested lists of numbers; without dimensions, as a number. Types that are no real numbers give a dict with `dtype`,
-/// `shape` and the bytes, `data`, as they lie in memory.
+/// `shape` and the bytes, `data`, as they lie in memory. Shapes that take many more lists than numbers are an error: a few
+/// bytes would grow to many.
 impl Serialize for Array {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.dtype() {
@@ -32,6 +33,10 @@ impl Serialize for Array {
 }
 
 fn nested<T: Element + Serialize, S: Serializer>(array: &Array, to: S) -> Result<S::Ok, S::Error> {
+    let most = array.len().saturating_mul(LISTS_PER_ELEMENT).saturating_add(FREE_LISTS);
+    if !array.is_empty() && lists(array.shape()) > most {
+        return Err(S::Error::custom(format_args!("the shape {:?} takes too many lists", array.shape())));
+    }
     let elements = RefCell::new(array.iter::<T>().map_err(S::Error::custom)?);
     Nested { shape: array.shape(), elements: &elements }.serialize(to)
 }
@@ -57,6 +62,20 @@ impl<T: Serialize> Serialize for Nested<'_, '_, T> {
     }
 }
 
+/// How many lists a shape without zeros takes.
+fn lists(shape: &[usize]) -> usize {
+    let (mut all, mut here) = (0_usize, 1_usize);
+    for size in shape {
+        all = all.saturating_add(here);
+        here = here.saturating_mul(*size);
+    }
+    all
+}
+
+/// As many as a model may need: a convolution has two dimensions of one.
+const LISTS_PER_ELEMENT: usize = 4;
+const FREE_LISTS: usize = 1024;
+
 struct Binary<'a>(&'a Bytes);
 
 impl Serialize for Binary<'_> {
@@ -77,8 +96,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&array).unwrap(), "[[1,2,3],[4,5,6]]");
         assert_eq!(from_object::<Vec<[f64; 3]>>(&array.into()).unwrap(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
         assert_eq!(serde_json::to_string(&Array::scalar(1.5_f32)).unwrap(), "1.5");
-        let empty = Array::with_shape(Vec::<i32>::new(), &[usize::MAX, 3, 0]).unwrap();
+        let empty = Array::with_shape(Vec::<i32>::new(), &[usize::MAX, 0]).unwrap();
         assert_eq!(serde_json::to_string(&empty).unwrap(), "[]");
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_become_many_lists() {
+        let of = |count: usize, ones: usize| {
+            let shape: Vec<_> = [count].into_iter().chain(std::iter::repeat_n(1, ones)).collect();
+            Array::with_shape(vec![1_u8; count], &shape).unwrap()
+        };
+        assert!(from_object::<serde::de::IgnoredAny>(&of(5000, 63).into()).is_err());
+        for array in [of(1, 63), of(5000, 3)] {
+            from_object::<serde::de::IgnoredAny>(&array.into()).unwrap();
+        }
     }
 
     #[test]

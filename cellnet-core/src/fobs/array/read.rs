@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_array_that_nothing_is_in_is_read() {
-        let shape = [usize::MAX, 0, usize::MAX];
+        let shape = [usize::MAX, 0, 1];
         let array =
             Array::from_bytes(DType::F64, ByteOrder::Big, Order::Fortran, &shape, Bytes::new()).unwrap();
         assert!(array.is_empty());

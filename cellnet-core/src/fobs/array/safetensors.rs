@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, View, tensor::Metadata};
 
 use super::{Array, ByteOrder, DType, File, Order, Tensor};
 
@@ -32,19 +32,30 @@ pub fn decode(file: &Bytes, max: usize) -> Result<Vec<(ByteString, Tensor)>, Saf
     if header > (max as u64).saturating_mul(HEADER_PER_TENSOR).saturating_add(64) {
         return Err(SafetensorsError::Long(header));
     }
-    let tensors = SafeTensors::deserialize(file)?;
-    if tensors.len() > max {
+    let start = usize::try_from(header).ok().and_then(|header| header.checked_add(LENGTH));
+    let start = start.filter(|start| *start <= file.len()).ok_or(SafetensorsError::Truncated)?;
+    // The library's own reader adds up what the header claims without a look at the limits of numbers.
+    let described: Metadata = serde_json::from_slice(&file[LENGTH..start])
+        .map_err(SafeTensorError::InvalidHeaderDeserialization)?;
+    let data = file.slice(start..);
+    if described.data_len() != data.len() {
+        return Err(SafeTensorError::MetadataIncompleteBuffer.into());
+    }
+    let names = described.offset_keys();
+    if names.len() > max {
         return Err(SafetensorsError::TooMany(max));
     }
-    let alone = tensors.len() == 1;
-    let tensor = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
-        let dtype = from_safetensors(view.dtype()).ok_or(SafetensorsError::Type(view.dtype()))?;
+    let alone = names.len() == 1;
+    let tensor = |name: String| {
+        let info = described.info(&name).expect("it is one of the names");
+        let dtype = from_safetensors(info.dtype).ok_or(SafetensorsError::Type(info.dtype))?;
         let whole = if alone && name == NATIVE { File::Safetensors(file.clone()) } else { File::None };
-        let data = file.slice_ref(view.data());
-        let array = Array::build(dtype, ByteOrder::Little, Order::C, view.shape(), data, whole)?;
+        let (from, to) = info.data_offsets;
+        let array =
+            Array::build(dtype, ByteOrder::Little, Order::C, &info.shape, data.slice(from..to), whole)?;
         Ok((ByteString::from(name), Tensor::try_from(array).expect("it came as one")))
     };
-    tensors.iter().map(tensor).collect()
+    names.into_iter().map(tensor).collect()
 }
 
 /// Why bytes are no safetensors file.
@@ -71,6 +82,8 @@ pub enum SafetensorsError {
     Shape(#[from] super::ShapeError),
 }
 
+/// Bytes before the header, which say how long it is.
+const LENGTH: usize = 8;
 /// What a tensor needs in the header, with a long name and many dimensions.
 const HEADER_PER_TENSOR: u64 = 1 << 10;
 
@@ -132,4 +145,44 @@ fn from_safetensors(dtype: Dtype) -> Option<DType> {
         Dtype::C64 => DType::C64,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Bytes {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat().into()
+    }
+
+    #[test]
+    fn headers_that_claim_what_is_not_there_are_refused() {
+        let one = r#"{"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+        assert_eq!(decode(&file(one, &[1, 2, 3, 4]), 1).unwrap()[0].1.array().data(), &[1, 2, 3, 4][..]);
+        for data in [&[1, 2, 3][..], &[1, 2, 3, 4, 5]] {
+            assert!(matches!(decode(&file(one, data), 1), Err(SafetensorsError::Broken(_))));
+        }
+        assert!(matches!(decode(&file(one, &[]).slice(..20), 1), Err(SafetensorsError::Truncated)));
+        let claim = Bytes::from_static(&[0xff; 8]);
+        assert!(matches!(decode(&claim, usize::MAX), Err(SafetensorsError::Truncated)));
+    }
+
+    /// Each of them fits into a number, and the end of the last one does; with the header before it does not.
+    #[test]
+    fn claims_that_add_up_beyond_all_numbers_are_refused() {
+        let size = (1_u64 << 61) - 1;
+        let tensor = |at: u64| {
+            let (from, to) = (at * size, (at + 1) * size);
+            format!(r#""{at}":{{"dtype":"U8","shape":[{size}],"data_offsets":[{from},{to}]}}"#)
+        };
+        let header = format!("{{{}}}", (0..8).map(tensor).collect::<Vec<_>>().join(","));
+        assert!(matches!(decode(&file(&header, &[]), 1), Err(SafetensorsError::Broken(_))));
+    }
+
+    #[test]
+    fn a_tensor_of_nothing_comes_back() {
+        let array = Array::with_shape(Vec::<f32>::new(), &[usize::MAX, 0]).unwrap();
+        let tensor = Tensor::try_from(array).unwrap();
+        assert_eq!(decode(&encode("T0", &tensor), 1).unwrap(), [("T0".into(), tensor)]);
+    }
 }

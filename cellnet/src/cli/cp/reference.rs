@@ -273,6 +273,9 @@ fn is_reference(path: &str) -> bool {
     path.strip_prefix('R').is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
 }
 
+/// What the reference says of a stream that nobody there wants (`fuel/f3/streaming/byte_receiver.py`).
+const NO_CALL_BACK: &str = "No callback is registered";
+
 fn text(text: String) -> Object {
     Object::Str(text.into())
 }
@@ -286,7 +289,12 @@ async fn ask(
     patience: Duration,
 ) -> Result<Object, DownloadError> {
     let order = Message::new(Payload::Fobs(fobs::encode(&Document::new(order))));
-    let reply = cell.request(target, CHANNEL, topic, order).timeout(patience).await?;
+    let reply = match cell.request(target, CHANNEL, topic, order).timeout(patience).await {
+        Err(RequestError::Stream(error)) if chain(&error).contains(NO_CALL_BACK) => {
+            return Err(DownloadError::Deaf(target.clone()));
+        }
+        asked => asked?,
+    };
     if !reply.is_ok() {
         let code = reply.code().unwrap_or(ReturnCode::PROCESS_EXCEPTION);
         return Err(match reply.error() {

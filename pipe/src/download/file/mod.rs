@@ -36,7 +36,7 @@ impl FilePull {
         Self { cell, source, config, from: 0, resume: false, overwrite: false, on_progress: None }
     }
 
-    /// Skips bytes that are there already, of the same reference.
+    /// With [`into_writer`](Self::into_writer): skips bytes that are there already, of the same reference.
     pub fn from(mut self, offset: u64) -> Self {
         self.from = offset;
         self

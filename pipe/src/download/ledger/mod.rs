@@ -40,6 +40,8 @@ struct Entry {
     active: Instant,
     /// Answers that are being made or sent. While there are any, nobody waits for a puller.
     answering: usize,
+    /// Answers in a row that were not sent.
+    lost: u32,
     /// By cell, the index into the receivers of the status, and what each has of each reference.
     pullers: HashMap<Fqcn, (usize, Vec<Drawn>)>,
     told: watch::Sender<Status>,
@@ -129,7 +131,7 @@ impl Ledger {
         let ttl = offer.ttl.unwrap_or(self.config.ttl);
         let pullers = HashMap::new();
         self.transactions
-            .insert(id, Entry { refs, offer, ttl, held, active: now, answering: 0, pullers, told });
+            .insert(id, Entry { refs, offer, ttl, held, active: now, answering: 0, lost: 0, pullers, told });
         Ok((id, seen))
     }
 
@@ -185,11 +187,16 @@ impl Ledger {
         let Some(entry) = self.transactions.get_mut(&ticket.transaction) else { return };
         entry.answering -= 1;
         if sent == Sent::Nothing {
+            // Whoever asked was there, and most of the answer may have been sent. But no more than so often.
+            entry.lost = entry.lost.saturating_add(1);
+            if entry.lost <= MAX_LOST {
+                entry.active = now;
+            }
             return;
         }
         let progress = entry.note(ticket, sent);
         if progress {
-            entry.active = now;
+            (entry.active, entry.lost) = (now, 0);
         }
         if entry.is_served(1) {
             entry.tell_the_end(entry.served());
@@ -223,6 +230,11 @@ impl Ledger {
         self.closed = true;
         let all: Vec<_> = self.transactions.keys().copied().collect();
         all.into_iter().for_each(|id| self.end(now, id, Some(Outcome::Stopped)));
+    }
+
+    /// Whether an answer of a transaction is being made or sent.
+    pub(super) fn is_answering(&self, id: Uuid) -> bool {
+        self.transactions.get(&id).is_some_and(|entry| entry.answering > 0)
     }
 
     /// Open transactions.
@@ -346,5 +358,7 @@ impl Drawn {
 
 /// A puller repeats a request three times, so it draws no more than four times what there is.
 const REPEATS: u64 = 4;
+/// Answers of a transaction that get lost, or that there is no memory for, while its life-time begins anew each time.
+const MAX_LOST: u32 = 32;
 /// For small contents.
 const SLACK: u64 = 64 * 1024;

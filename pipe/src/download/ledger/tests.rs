@@ -159,9 +159,21 @@ fn an_answer_on_its_way_is_waited_for() {
     let Verdict::Piece { ticket, .. } = case.ask(0, "site-1", 0) else { panic!("no piece") };
     assert_eq!(case.ledger.tick(case.at(100)), None);
     assert_eq!(case.outcome(), None);
+    // The link broke before all of it was sent, and whoever asked may come again.
     case.ledger.settle(case.at(100), &ticket, Sent::Nothing);
-    // Nothing was sent, so nothing has moved since the beginning.
-    case.ledger.tick(case.at(100));
+    assert_eq!(case.ledger.tick(case.at(100)), Some(case.at(110)));
+    assert_eq!((case.outcome(), case.pull(109, "site-1", 0)), (None, "piece"));
+}
+
+#[test]
+fn who_asks_and_never_takes_the_answer_keeps_nothing_alive() {
+    let mut case = case(Offer::to(cell("site-1")).ttl(Duration::from_secs(10)));
+    for at in (0..1000).step_by(9) {
+        case.ledger.tick(case.at(at));
+        if let Verdict::Piece { ticket, .. } = case.ask(at, "site-1", 0) {
+            case.ledger.settle(case.at(at), &ticket, Sent::Nothing);
+        }
+    }
     assert_eq!(case.outcome(), Some(Outcome::TimedOut));
 }
 

@@ -38,10 +38,13 @@ impl Drop for Arrays {
 
 /// Waits for somebody who is at it. Arrays that nobody fetches now were not wanted, which harms nobody.
 async fn linger(mut transaction: Transaction) -> Outcome {
-    while let Ok(change) = timeout(LINGER, transaction.changed()).await {
-        let outcome = match change {
-            Some(status) => status.outcome,
-            None => Some(transaction.status().outcome.unwrap_or(Outcome::Stopped)),
+    loop {
+        let outcome = match timeout(LINGER, transaction.changed()).await {
+            Ok(Some(status)) => status.outcome,
+            Ok(None) => Some(transaction.status().outcome.unwrap_or(Outcome::Stopped)),
+            // An array travels in one answer, however long that takes.
+            Err(_) if transaction.is_answering() => None,
+            Err(_) => break,
         };
         if let Some(outcome) = outcome {
             return outcome;
@@ -51,5 +54,5 @@ async fn linger(mut transaction: Transaction) -> Outcome {
     Outcome::Delivered
 }
 
-/// The answers to whoever fetches are larger than this only on links that nobody would train over.
+/// Between two requests of somebody who fetches.
 const LINGER: Duration = Duration::from_secs(5);

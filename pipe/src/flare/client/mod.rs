@@ -144,18 +144,20 @@ impl FlareClient {
             Err(end) => return Err(ReceiveError::Ended(end)),
             Ok(Ok(task)) => {
                 *incoming = None;
-                self.asked.store(true, Relaxed);
                 return Ok(Some(task));
             }
             Ok(Err(error)) => error,
         };
-        if let Some(message) = incoming.take() {
+        if let Some(message) = &*incoming {
             let refusal = Shareable::failure(error.return_code(), &error.to_string());
-            let reply = PipeMessage::new_reply(&message, refusal.payload());
-            if let Err(error) = self.hand_over(&reply).await {
-                tracing::warn!(%error, "the job does not know that a task could not be read");
+            let reply = PipeMessage::new_reply(message, refusal.payload());
+            // The message stays where it is until then, for the next call if this one is dropped.
+            match self.hand_over(&reply).await {
+                Ok(()) => self.asked.store(false, Relaxed),
+                Err(error) => tracing::warn!(%error, "the job does not know that a task could not be read"),
             }
         }
+        *incoming = None;
         Err(error.into())
     }
 
@@ -163,7 +165,10 @@ impl FlareClient {
     async fn next_task(&self, slot: &mut Option<PipeMessage>) -> Result<Task, TaskError> {
         let message = loop {
             match slot {
-                Some(message) if message.msg_type == MessageType::Request => break &*message,
+                Some(message) if message.msg_type == MessageType::Request => {
+                    self.asked.store(true, Relaxed);
+                    break &*message;
+                }
                 Some(other) => {
                     tracing::warn!(topic = %other.topic, "an answer came to a trainer that asks nothing");
                     *slot = None;
@@ -253,7 +258,8 @@ impl FlareClient {
     /// Lets go of everything in order: a job that still waits for a result is told that there will be none, and the cell
     /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
-        if self.is_running() && self.asked.load(Relaxed) {
+        let gives_up = matches!(self.life.end(), None | Some(End::Stopped));
+        if gives_up && self.asked.load(Relaxed) {
             self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
