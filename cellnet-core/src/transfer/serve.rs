@@ -65,9 +65,10 @@ async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         let safe = request.message.headers.get(SAFE).and_then(Value::as_u64).unwrap_or(0);
         let asked = live.block(ask.block, safe).await;
         // Who asks late for what it has by now has only asked twice.
-        let (block, length) = asked.inspect_err(|error| match live.failure() {
-            Some(_) => offered.fail(error),
-            None => {}
+        let (block, length) = asked.inspect_err(|error| {
+            if live.failure().is_some() {
+                offered.fail(error);
+            }
         })?;
         let reply = match block {
             LiveBlock::Here(block) => Message::new(block),

@@ -252,7 +252,7 @@ pub(crate) fn pending(text: &'static str) -> Message {
 /// The refusal in a reply of `cell`, if it is one that the other end itself made.
 pub(crate) fn refused(cell: &Fqcn, reply: &Message) -> Option<TransferError> {
     let word = reply.headers.text(REASON)?;
-    Some(TransferError::peer(cell, Reason::parse(word), reply.error().unwrap_or_default().to_owned()))
+    Some(TransferError::peer(cell, Reason::parse(word), reply.error().unwrap_or_default()))
 }
 
 impl From<TransferError> for Message {
