@@ -41,7 +41,8 @@ impl Allowance {
     }
 
     fn take_bytes(&self, bytes: u64) -> Result<(), PullError> {
-        let add = |(taken, most): (&AtomicU64, u64)| taken.fetch_add(bytes, Relaxed).saturating_add(bytes) <= most;
+        let add =
+            |(taken, most): (&AtomicU64, u64)| taken.fetch_add(bytes, Relaxed).saturating_add(bytes) <= most;
         let (fits, all_fit) = (add((&self.bytes.0, self.bytes.1)), add((&self.all.0, self.all.1)));
         match (fits, all_fit) {
             (false, _) => Err(PullError::TooLarge(self.bytes.1)),
