@@ -26,6 +26,7 @@ mod error;
 mod fetch;
 mod handle;
 mod inbox;
+mod job;
 mod journal;
 mod limits;
 mod live;

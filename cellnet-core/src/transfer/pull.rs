@@ -117,6 +117,10 @@ impl Pull {
         status.progress = Instant::now();
         // Under the lock, so that it does not close at the same time.
         let former = self.source.send_replace(source).token;
+        if status.former.len() > FORMER {
+            // Nobody has asked for it, so nobody knows it by that.
+            status.former.pop_front();
+        }
         status.former.push_back(former);
         true
     }

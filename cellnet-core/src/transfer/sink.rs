@@ -17,12 +17,12 @@ use super::{
     blocks::block_count,
     dir::Dir,
     inbox::Room,
+    job::{Did, Job},
     limits::{self, Limits, Share},
     path::RelPath,
     pull::Pull,
     ranges::Ranges,
-    receiving::Written,
-    staging::{Arrived, Staging, Wanted},
+    staging::{Arrived, Staging},
     wire::{Done, Entry, LENGTH, Offer, Page, VALUE_LEN},
 };
 use crate::{message::Message, stats::Reservation, wire::Value};
@@ -196,28 +196,6 @@ enum Disk {
     Idle(Box<Staging>),
     Busy(JoinHandle<(Box<Staging>, Result<Did, TransferError>)>),
     Gone,
-}
-
-/// Work for the disk.
-#[derive(Default)]
-struct Job {
-    arrived: Vec<Arrived>,
-    lengths: Vec<(u32, u64)>,
-    entries: VecDeque<(u32, Entry)>,
-    checking: Option<u32>,
-    live: Vec<u32>,
-}
-
-/// What the disk did.
-#[derive(Default)]
-struct Did {
-    written: usize,
-    damaged: Vec<(u32, u64)>,
-    wanted: Vec<Wanted>,
-    /// Entries there was no room for.
-    entries: VecDeque<(u32, Entry)>,
-    checking: Option<u32>,
-    safe: Vec<(u32, u64)>,
 }
 
 impl<'a> Flow<'a> {
@@ -452,50 +430,6 @@ impl<'a> Flow<'a> {
         self.sink.pull.announce(Some(length), 1);
         let blocks = Some(block_count(length, self.sink.offer.block));
         self.wanted.iter_mut().filter(|want| want.file == file).for_each(|want| want.blocks = blocks);
-    }
-}
-
-impl Job {
-    fn run(self, staging: &mut Staging) -> Result<Did, TransferError> {
-        let mut did = Did { entries: self.entries, ..Did::default() };
-        for (file, length) in self.lengths {
-            staging.learn_size(file, length)?;
-        }
-        for arrived in &self.arrived {
-            match staging.write(arrived)? {
-                Written::Damaged => did.damaged.push((arrived.file, arrived.block)),
-                Written::New(_) | Written::Known => did.written += 1,
-            }
-        }
-        staging.flush()?;
-        drop(self.arrived);
-        did.checking = self.checking;
-        loop {
-            if let Some(at) = did.checking {
-                match staging.check(at)? {
-                    Some(wanted) => {
-                        did.checking = None;
-                        if staging.is_open(at) {
-                            did.wanted.push(wanted);
-                        }
-                    }
-                    // The rest has its turn when progress was shown.
-                    None if staging.is_open(at) => break,
-                    None => did.checking = None,
-                }
-            }
-            let Some((at, entry)) = did.entries.pop_front() else { break };
-            let dir = entry.dir;
-            staging.begin(at, entry)?;
-            did.checking = (!dir).then_some(at);
-        }
-        did.safe = self
-            .live
-            .iter()
-            .filter(|at| staging.is_open(**at))
-            .map(|at| (*at, staging.first_gap(*at)))
-            .collect();
-        Ok(did)
     }
 }
 

@@ -99,7 +99,8 @@ async fn transfers_to_one_cell_share_what_they_may_ask_for() {
         running.receipt().await.unwrap();
     }
     let most = watching.await.unwrap();
-    assert!(most > 0 && most <= (6 * 2 + 4) * (BLOCK + 32), "{most} bytes on their way");
+    // Each has two, four are shared, and some are written but not yet forgotten at the source.
+    assert!(most > 0 && most <= 2 * (6 * 2 + 4) * (BLOCK + 32), "{most} bytes on their way");
 }
 
 /// Receivers with windows far beyond what the source may hold.
