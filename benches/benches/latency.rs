@@ -1,10 +1,11 @@
 //! A small request between two cells, alone and while streams fill the connection: who waits for whom.
 //!
-//! Each cell has a runtime of its own, as two processes would have. Without `--bench`, a few requests show that it works.
+//! Each cell has a runtime of its own with half of the processors, as two machines would have. Without `--bench`, a few requests show that it works.
 //! `cargo bench --bench latency -- quic` measures one transport.
 
 use std::{
     fmt,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -30,7 +31,7 @@ use cellnet_tcp::Tcp;
 use cellnet_ws::Ws;
 use hdrhistogram::Histogram;
 use tokio::{
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -43,7 +44,7 @@ fn main() {
         return;
     }
     let (rounds, requests) = if said("--bench") && !said("--test") { (7, 1000) } else { (1, 5) };
-    println!("| transport | bulk | p50 µs | p99 µs | p50 to idle | bulk MB/s | a chunk takes µs |");
+    println!("| transport | bulk | p50 µs | p99 µs | p50 to idle | bulk MB/s each way | a chunk takes µs |");
     println!("|---|---|---|---|---|---|---|");
     let pki = Pki::new();
     let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -101,7 +102,9 @@ struct Net {
 
 impl Net {
     fn over(scheme: &str, pki: &Pki) -> Self {
-        let runtime = || Runtime::new().expect("a runtime starts");
+        let share = (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1);
+        let runtime = || Builder::new_multi_thread().worker_threads(share).enable_all().build();
+        let runtime = || runtime().expect("a runtime starts");
         let (far, near) = (runtime(), runtime());
         let cell = |name: &str| {
             let builder = Cell::builder(fqcn(name)).transport(Tcp::new()).transport(Ws::new());
@@ -190,7 +193,8 @@ impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Case { scheme, bulk, times, moved, lasted } = self.case;
         let (p50, p99) = (times.value_at_quantile(0.5), times.value_at_quantile(0.99));
-        let rate = *moved as f64 / lasted.as_secs_f64();
+        let ways = (u8::from(bulk.up) + u8::from(bulk.down)).max(1);
+        let rate = *moved as f64 / lasted.as_secs_f64() / f64::from(ways);
         write!(f, "| {scheme} | {} | {} | {} ", bulk.name, p50 / 1000, p99 / 1000)?;
         write!(f, "| {:.1} ", p50 as f64 / self.idle as f64)?;
         if *moved == 0 {

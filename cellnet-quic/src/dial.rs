@@ -68,7 +68,7 @@ async fn open(
     tls: &TlsClient,
     target: &Target,
 ) -> Result<Connection, Refusal> {
-    let socket = socket::towards(address)?;
+    let socket = socket::towards(address, quic.receive_buffer)?;
     let endpoint = Endpoint::new(quic.endpoint(), None, socket, Arc::new(TokioRuntime))?;
     let connection = endpoint.connect_with(config, address, host)?.await?;
     let streams = lanes::open(&connection, quic.lanes).await?;

@@ -44,7 +44,7 @@ impl QuicListener {
         let tls = Arc::new(tls.map_err(|error| TransportError::tls(&bind.url, error))?);
         let crypto = tls.config();
         let config = server_config(&quic, &bind.url, &crypto, bind.silence)?;
-        let socket = socket::listen(&bind.url).await?;
+        let socket = socket::listen(&bind.url, quic.receive_buffer).await?;
         let endpoint = Endpoint::new(quic.endpoint(), Some(config.clone()), socket, Arc::new(TokioRuntime));
         let bound = endpoint.and_then(|endpoint| Ok((endpoint.local_addr()?.port(), endpoint)));
         let (port, endpoint) =

@@ -1,4 +1,4 @@
-//! UDP sockets: named, bound, with room for bursts.
+//! UDP sockets: named and bound.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 /// Binds the first address of a URL's host that can be bound. Host `0` is both families, or IPv4 if the system has no
 /// IPv6. A dropped future leaves nothing bound.
-pub(crate) async fn listen(url: &CellUrl) -> Result<UdpSocket, TransportError> {
+pub(crate) async fn listen(url: &CellUrl, receive_buffer: usize) -> Result<UdpSocket, TransportError> {
     let (host, port) = endpoint(url, None)?;
     let addresses = match host {
         "" => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
@@ -28,7 +28,7 @@ pub(crate) async fn listen(url: &CellUrl) -> Result<UdpSocket, TransportError> {
     let mut failure = None;
     for address in addresses {
         let bound = loop {
-            match bind(address, host.is_empty()) {
+            match bind(address, host.is_empty(), receive_buffer) {
                 // Connections of a listener that ended hold its port until they are drained.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                     sleep(DRAIN_CHECK).await;
@@ -53,31 +53,26 @@ pub(crate) async fn listen(url: &CellUrl) -> Result<UdpSocket, TransportError> {
 }
 
 /// A socket of the peer's family, at any port.
-pub(crate) fn towards(peer: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn towards(peer: SocketAddr, receive_buffer: usize) -> io::Result<UdpSocket> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    bind((any, 0).into(), false)
+    bind((any, 0).into(), false, receive_buffer)
 }
 
-fn bind(address: SocketAddr, both_families: bool) -> io::Result<UdpSocket> {
+fn bind(address: SocketAddr, both_families: bool, receive_buffer: usize) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!both_families)?;
     }
     // What the system refuses costs quality, not correctness.
-    for raised in [socket.set_recv_buffer_size(KERNEL_BUFFER), socket.set_send_buffer_size(KERNEL_BUFFER)] {
-        if let Err(error) = raised {
-            tracing::debug!(%error, "the socket's buffers stay as they are");
-        }
+    if let Err(error) = socket.set_recv_buffer_size(receive_buffer) {
+        tracing::debug!(%error, "the socket's buffer stays as it is");
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
-
-/// Bursts of a window's half fit, where the system allows it.
-const KERNEL_BUFFER: usize = 2 << 20;
 
 /// How long a port in use is tried again, and how often. Connections drain for three probe time-outs: a quarter of a
 /// second between hosts that are near, and no more than a second for most others.

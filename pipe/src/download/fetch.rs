@@ -41,12 +41,14 @@ impl Allowance {
     }
 
     fn take_bytes(&self, bytes: u64) -> Result<(), PullError> {
-        let add = |(taken, most): (&AtomicU64, u64)| taken.fetch_add(bytes, Relaxed).saturating_add(bytes) <= most;
-        let (fits, all_fit) = (add((&self.bytes.0, self.bytes.1)), add((&self.all.0, self.all.1)));
-        match (fits, all_fit) {
-            (false, _) => Err(PullError::TooLarge(self.bytes.1)),
-            (true, false) => Err(PullError::Full(self.all.1)),
-            (true, true) => Ok(()),
+        let ((mine, most), (all, most_of_all)) = (&self.bytes, &self.all);
+        // Both count it, because it is here already.
+        let mine = mine.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        let all = all.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        match (mine > *most, all > *most_of_all) {
+            (true, _) => Err(PullError::TooLarge(*most)),
+            (false, true) => Err(PullError::Full(*most_of_all)),
+            (false, false) => Ok(()),
         }
     }
 

@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn elements_without_bytes_are_not_counted_one_by_one() {
         let (shape, dtype) = ([1 << 30, 1 << 30], DType::Other("'|V0'".into()));
-        let array = Array::from_bytes(dtype, ByteOrder::Little, Order::Fortran, &shape, Bytes::new()).unwrap();
+        let array =
+            Array::from_bytes(dtype, ByteOrder::Little, Order::Fortran, &shape, Bytes::new()).unwrap();
         assert_eq!(array.len(), 1 << 60);
         assert_eq!(array.to_standard().order(), Order::C);
     }

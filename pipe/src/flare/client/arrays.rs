@@ -39,7 +39,9 @@ impl Drop for Arrays {
 /// Waits for somebody who is at it. Arrays that nobody fetches now were not wanted, which harms nobody.
 async fn linger(mut transaction: Transaction) -> Outcome {
     loop {
-        let outcome = match timeout(LINGER, transaction.changed()).await {
+        let begun = !transaction.status().receivers.is_empty();
+        let patience = if begun { BETWEEN_REQUESTS } else { FIRST_REQUEST };
+        let outcome = match timeout(patience, transaction.changed()).await {
             Ok(Some(status)) => status.outcome,
             Ok(None) => Some(transaction.status().outcome.unwrap_or(Outcome::Stopped)),
             // An array travels in one answer, however long that takes.
@@ -54,5 +56,7 @@ async fn linger(mut transaction: Transaction) -> Outcome {
     Outcome::Delivered
 }
 
-/// Between two requests of somebody who fetches.
-const LINGER: Duration = Duration::from_secs(5);
+/// The server begins as soon as it has the result.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
+/// What is in queues on the way arrives before the next request comes.
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(60);
