@@ -125,7 +125,7 @@ impl PipeMessage {
     pub(crate) fn to_wire(&self) -> Message {
         let own =
             |key: &str| key.starts_with("cell_pipe.") || key.starts_with("cn__") || key.starts_with("sm__");
-        let mut headers = Headers::roomy();
+        let mut headers = Headers::new();
         headers.set(MSG_TYPE, self.msg_type.as_str());
         headers.set(MSG_ID, self.msg_id.clone());
         headers.set(START, self.start);

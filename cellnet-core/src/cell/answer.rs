@@ -73,10 +73,16 @@ impl About {
 
 /// Runs a handler and sends what it says. A panic is answered like a failure.
 pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: Handler) {
-    let Handler::Message(handler) = handler else { return };
     let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
     let (channel, topic) = (request.channel.clone(), request.topic.clone());
-    let outcome = AssertUnwindSafe(async { handler(request).await }).catch_unwind().await;
+    let handled = async {
+        match handler {
+            Handler::Message(handler) => handler(request).await,
+            Handler::Quick(handler) => handler(request),
+            Handler::Stream(_) => Ok(Answer::Deferred),
+        }
+    };
+    let outcome = AssertUnwindSafe(handled).catch_unwind().await;
     let reply = match outcome {
         Ok(Ok(Answer::Deferred)) => return,
         Ok(Ok(Answer::Reply(message))) => message,

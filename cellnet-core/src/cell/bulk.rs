@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn few_messages_and_few_headers_are_taken() {
         let many = |count: usize| (0..count).map(|at| (at.to_string(), Value::Nil)).collect::<Headers>();
-        let own = |count: i64| (0..count).map(|at| (Object::Str(at.to_string().into()), Object::Nil)).collect::<Vec<_>>();
+        let own = |count: i64| {
+            (0..count).map(|at| (Object::Str(at.to_string().into()), Object::Nil)).collect::<Vec<_>>()
+        };
         assert_eq!(split(&many(32), &bulk(100, own(64))).unwrap().len(), 100);
         assert!(matches!(split(&many(32), &bulk(101, vec![])), Err(BulkError::TooMany)));
         assert!(matches!(split(&many(33), &bulk(1, vec![])), Err(BulkError::TooManyHeaders(32))));

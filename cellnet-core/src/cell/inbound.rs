@@ -2,7 +2,10 @@
 //!
 //! All of this runs in the readers of links and never waits.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    task::{Context, Waker},
+};
 
 use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
@@ -298,11 +301,17 @@ impl Inner {
         let inner = self.clone();
         let handler = self.handler(&channel, &topic);
         let run: futures_util::future::BoxFuture<'static, ()> = match (refused, handler) {
-            (None, Some(handler @ Handler::Message(_))) => {
+            (None, Some(handler @ (Handler::Message(_) | Handler::Quick(_)))) => {
+                let quick = matches!(handler, Handler::Quick(_));
                 let stopping = self.links.stop.clone();
                 let request =
                     Request { message, origin, channel, topic, reply_to, link: link.cloned(), stopping };
-                Box::pin(super::answer::serve(inner, request, handler))
+                let mut run = Box::pin(super::answer::serve(inner, request, handler));
+                // Only a reply that finds no room makes a quick one wait.
+                if quick && run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                    return;
+                }
+                run
             }
             (refused, _) => {
                 let answer = refused.unwrap_or_else(|| {

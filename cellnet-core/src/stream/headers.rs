@@ -102,7 +102,7 @@ pub(crate) fn error_headers(
     chunk: &ChunkHeader,
     text: &str,
 ) -> Headers {
-    let mut headers = Headers::roomy();
+    let mut headers = Headers::new();
     ChunkHeader::failure(chunk.id, 0, super::params::clipped(text)).write(&mut headers);
     carry(&mut headers, topic, "none");
     inner.headers(MessageKind::Request, target, headers)

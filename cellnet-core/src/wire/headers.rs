@@ -57,15 +57,6 @@ impl Headers {
         Self::default()
     }
 
-    /// No headers yet, with room for those that every message has.
-    pub fn roomy() -> Self {
-        Self {
-            block: Bytes::new(),
-            own: BytesMut::with_capacity(USUAL_BYTES),
-            entries: Vec::with_capacity(USUAL_ENTRIES),
-        }
-    }
-
     /// Decodes a header block; an empty block is no headers at all.
     pub fn decode(block: &Bytes) -> Result<Self, DecodeError> {
         if block.is_empty() {
@@ -214,6 +205,11 @@ impl Headers {
 
     /// Sets what `encode` appends to the buffer, which is one value.
     pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut BytesMut)) {
+        if self.own.is_empty() {
+            // Where one is set, all that the protocol needs are going to be.
+            self.own.reserve(USUAL_BYTES);
+            self.entries.reserve(USUAL_ENTRIES.saturating_sub(self.entries.len()));
+        }
         let start = offset(self.own.len());
         rmp::encode::write_str(&mut bytes::BufMut::writer(&mut self.own), key)
             .expect("a buffer in memory takes everything");
