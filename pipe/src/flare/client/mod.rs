@@ -187,7 +187,9 @@ impl FlareClient {
     /// for one task, that was it: [`receive`](Self::receive) then says `None`.
     ///
     /// The waits count from the last progress: [`TaskExchange::submit_timeout`] for each try to hand over the result, and
-    /// [`TaskExchange::download_timeout`] for its arrays, or a few seconds once the job is done. A dropped future gives up;
+    /// [`TaskExchange::download_timeout`] for its arrays, or a few seconds once the job is done. If that is zero, nobody is
+    /// waited for: the arrays stay for [`TaskExchange::submit_timeout`] since somebody fetched last, as long as the client
+    /// is there. A dropped future gives up;
     /// whether the job has the result is then not known.
     ///
     /// # Errors
@@ -200,14 +202,22 @@ impl FlareClient {
         };
         let mut shareable = model.to_shareable()?;
         shareable.set_return_code(code::OK);
-        let offer = self.offer.clone().ttl(self.config.task.download_timeout);
+        let task_config = &self.config.task;
+        let waits = !task_config.download_timeout.is_zero();
+        let life = if waits { task_config.download_timeout } else { task_config.submit_timeout };
+        let offer = self.offer.clone().ttl(life);
         let encoded = self.downloads.encode(shareable.into_object(), offer)?;
         let reply = PipeMessage::new_reply(&task.reply_to, encoded.payload.clone());
         // However this ends, nobody needs the arrays after it.
         let arrays = Arrays(encoded.transaction);
         self.hand_over(&reply).await?;
         self.asked.store(false, Relaxed);
-        let fetched = arrays.fetched(&self.life).await;
+        let fetched = if waits {
+            arrays.fetched(&self.life).await
+        } else {
+            arrays.stay();
+            Ok(())
+        };
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
         }
