@@ -353,6 +353,28 @@ async fn a_trainer_that_leaves_in_the_middle_tells_the_job() {
     assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
 }
 
+/// The job takes a task for received once this side has acknowledged it.
+#[tokio::test(start_paused = true)]
+async fn a_trainer_that_leaves_before_it_looks_tells_the_job() {
+    for settles in [false, true] {
+        let (job, client) = started(json!({})).await;
+        job.ask("task-1", "train", model(&[1.0])).await;
+        if settles {
+            // Long enough for the handler to have it.
+            tokio::time::sleep(SECOND).await;
+        }
+        let (_, told) = tokio::join!(client.close(), job.tasks.next());
+        assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trainer_that_leaves_and_was_asked_nothing_says_nothing() {
+    let (job, client) = started(json!({})).await;
+    client.close().await;
+    assert!(timeout(SECOND, job.tasks.next()).await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_trainer_that_cannot_do_a_task_tells_the_job() {
     let (job, client) = started(json!({})).await;

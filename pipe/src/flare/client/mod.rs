@@ -35,9 +35,12 @@ mod properties;
 mod sigterm;
 mod task;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use cellnet_core::cell::Cell;
@@ -265,11 +268,14 @@ impl FlareClient {
         }
     }
 
-    /// Lets go of everything in order: a job that still waits for a result is told that there will be none, and the cell
-    /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
+    /// Lets go of everything in order: a job that still waits for a result, also of a task that nobody
+    /// [received](Self::receive) yet, is told that there will be none, and the cell says goodbye to its neighbours. Gives
+    /// the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
         let gives_up = matches!(self.life.end(), None | Some(End::Stopped));
-        if gives_up && self.asked.load(Relaxed) {
+        // From now on what comes stays in the pipe.
+        self.tasks.stop().await;
+        if gives_up && (self.asked.load(Relaxed) || self.is_asked_unheard().await) {
             self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
@@ -279,7 +285,29 @@ impl FlareClient {
         }
         self.life.end().unwrap_or(End::Stopped)
     }
+
+    /// Whether there is a task that the job takes for received, because this side has acknowledged it. What waits is taken
+    /// out.
+    async fn is_asked_unheard(&self) -> bool {
+        let asks =
+            |message: &PipeMessage| message.msg_type == MessageType::Request && !message.topic.is_last();
+        while let Some(event) = self.tasks.next().await {
+            if matches!(&event, PipeEvent::Message(message) if asks(message)) {
+                return true;
+            }
+        }
+        for _ in 0..MOST_UNHEARD {
+            match self.tasks.pipe().receive(Some(Duration::ZERO)).await {
+                Ok(Some(message)) if asks(&message) => return true,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        false
+    }
 }
 
 /// What metrics are sent about. Source: `client/flare_agent.py`.
 const METRIC: &str = "metric";
+/// Messages that are looked at for a task before this side leaves; a job sends one at a time.
+const MOST_UNHEARD: usize = 1024;
