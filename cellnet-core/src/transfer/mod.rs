@@ -34,6 +34,7 @@ mod manifest;
 mod offered;
 mod path;
 mod progress;
+mod placed;
 mod pull;
 mod ranges;
 mod receipt;
