@@ -172,6 +172,47 @@ async fn another_state_of_the_source_begins_anew() {
     assert_eq!(digest(&net.inbox().join("model")), digest(&path));
 }
 
+/// The sender is killed, its file changes, and it is sent by a process of the same name, or of another.
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_sender_has_left_gives_way_to_another_state() {
+    for name in ["first", "second"] {
+        let net = Net::slow().await;
+        let receiver = net.receiver().await;
+        let mut arrivals = receiver.arrivals();
+        let site = net.site("first").await;
+        let sender = Transfers::attach(&site, sender_config()).await.unwrap();
+        let (path, sending) = begun(&net, &sender).await;
+        site.cancel();
+        drop((sending, sender, site));
+        fs::write(&path, vec![7; LEN]).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = tokio::time::Instant::now();
+        let sender = net.sender(name).await;
+        let receipt = send(&sender, &path, "").await.unwrap();
+        assert_eq!((receipt.resumed, receipt.received), (0, LEN as u64), "{name}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{name}: {:?}", began.elapsed());
+        assert_eq!(digest(&net.inbox().join("model")), digest(&path));
+        assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::Busy);
+        assert!(arrivals.next().await.unwrap().outcome.is_ok());
+    }
+}
+
+/// Nothing is known of a sender whose host is out of reach while no link was lost.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_does_not_answer_keeps_its_place_and_the_other_hears_for_how_long() {
+    let net = Net::slow().await;
+    let _receiver = net.receiver().await;
+    let (first, second) = (net.sender("first").await, net.sender("second").await);
+    let (path, sending) = begun(&net, &first).await;
+    net.sim.net.set_latency("relay", "relay.first", Duration::from_secs(100));
+    let other = net.file("other", LEN);
+    let error = send(&second, &other, "model").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Busy);
+    assert!(error.text().contains("try again in"), "{error}");
+    net.sim.net.set_latency("relay", "relay.first", Duration::ZERO);
+    assert_eq!(sending.receipt().await.unwrap().digest, digest(&path));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_begins_again_is_asked_again() {
     let net = Net::slow().await;
