@@ -133,17 +133,13 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
         ));
     }
     let walk = Walk { max_entries: shared.config.max_entries, skip_special: true, skip_partial: true };
-    let manifest = blocking(move || Manifest::of_outbox(&outbox, &path, walk)).await?;
-    // What was fetched before and did not change is in memory once.
-    let manifest = match shared.offers.fetched(&manifest.fingerprint) {
-        Some(known) => known,
-        None => Arc::new(manifest.counted(&shared.limits.names)?),
-    };
-    let offered = Arc::new(shared.offered(Content::Files(manifest)));
-    drop(offered.admit(&request.origin));
-    let offer = offered.offer("", false);
-    shared.offers.add(offered)?;
-    Ok(Message::new(wire::encode(&offer)))
+    let of_path = path.clone();
+    let manifest = blocking(move || Manifest::of_outbox(&outbox, &of_path, walk)).await?;
+    let offered = shared.offers.fetch(&request.origin, &path, manifest, |manifest| {
+        let manifest = Arc::new(manifest.counted(&shared.limits.names)?);
+        Ok(shared.offered(Content::Files(manifest)).for_those_who_ask(path.clone()))
+    })?;
+    Ok(Message::new(wire::encode(&offered.offer("", false))))
 }
 
 /// Somebody offers something for the inbox, for the first time or to hear how it is going.

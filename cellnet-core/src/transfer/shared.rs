@@ -15,7 +15,8 @@ use super::{
     dir::Dir,
     inbox::Inbox,
     limits::Limits,
-    offered::{Content, Offered, Offers},
+    offered::{Content, Offered},
+    offers::Offers,
     pull::Pull,
     wire::Fingerprint,
 };
