@@ -245,6 +245,22 @@ async fn a_result_that_nobody_fetches_is_an_error_after_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_lets_nobody_wait_fetches_all_the_same() {
+    let changes =
+        json!({"download_complete_timeout": 0, "submit_result_timeout": 100.0, "HEARTBEAT_TIMEOUT": 0});
+    let (job, client) = started(changes).await;
+    job.ask("task-1", "train", model(&[1.0])).await;
+    let task = client.receive().await.unwrap().unwrap();
+    let began = Instant::now();
+    client.send(task, model(&[2.0])).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let answer = job.answer().await;
+    tokio::time::sleep(90 * SECOND).await;
+    let fetched = job.fetch(&answer).await;
+    assert_eq!(elements(&FlModel::from_shareable(&fetched).unwrap()), [2.0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_without_arrays_waits_for_nobody() {
     let (job, client) = started(json!({})).await;
     job.ask("task-1", "validate", model(&[1.0])).await;
@@ -335,6 +351,28 @@ async fn a_trainer_that_leaves_in_the_middle_tells_the_job() {
     let (end, told) = tokio::join!(client.close(), job.tasks.next());
     assert_eq!(end, End::Stopped);
     assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
+}
+
+/// The job takes a task for received once this side has acknowledged it.
+#[tokio::test(start_paused = true)]
+async fn a_trainer_that_leaves_before_it_looks_tells_the_job() {
+    for settles in [false, true] {
+        let (job, client) = started(json!({})).await;
+        job.ask("task-1", "train", model(&[1.0])).await;
+        if settles {
+            // Long enough for the handler to have it.
+            tokio::time::sleep(SECOND).await;
+        }
+        let (_, told) = tokio::join!(client.close(), job.tasks.next());
+        assert!(matches!(told, Some(PipeEvent::Abort(_))), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trainer_that_leaves_and_was_asked_nothing_says_nothing() {
+    let (job, client) = started(json!({})).await;
+    client.close().await;
+    assert!(timeout(SECOND, job.tasks.next()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,9 +31,9 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// A failure of this side.
+    /// A failure of this side. The text may have names in it that another cell gave: what moves a cursor is escaped.
     pub fn here(reason: Reason, text: impl Into<ByteString>) -> Self {
-        Self::Here { reason, text: text.into() }
+        Self::Here { reason, text: plain(text.into()) }
     }
 
     /// A failure of this side that the system reported.
@@ -42,11 +42,10 @@ impl TransferError {
     }
 
     /// What another cell says. It is kept for a while and shown on terminals, so only the beginning of it counts, and
-    /// nothing that moves a cursor.
+    /// what moves a cursor is escaped.
     pub(crate) fn peer(cell: &Fqcn, reason: Reason, text: impl AsRef<str>) -> Self {
-        let plain = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
-        let text: String = text.as_ref().chars().take(MAX_TEXT).map(plain).collect();
-        Self::Peer { cell: cell.clone(), reason, text: text.into() }
+        let text: String = text.as_ref().chars().take(MAX_TEXT).collect();
+        Self::Peer { cell: cell.clone(), reason, text: plain(text.into()) }
     }
 
     /// What kind of failure it is.
@@ -62,6 +61,22 @@ impl TransferError {
             Self::Here { text, .. } | Self::Peer { text, .. } => text,
         }
     }
+}
+
+/// A text as it may be shown: `\n` for a line feed, `\u{202e}` for what turns the writing round.
+fn plain(text: ByteString) -> ByteString {
+    let moves = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !text.contains(moves) {
+        return text;
+    }
+    let mut plain = String::with_capacity(text.len());
+    for char in text.chars() {
+        if moves(char) { plain.extend(char.escape_debug()) } else { plain.push(char) }
+    }
+    plain.into()
 }
 
 /// Characters that are kept of what another cell says.
@@ -200,7 +215,19 @@ mod tests {
     fn of_what_others_say_only_so_much_is_kept_and_nothing_that_moves_a_cursor() {
         let text = format!("\u{1b}[2J{}", "ä".repeat(1 << 20));
         let error = TransferError::peer(&Fqcn::server(), Reason::Io, text);
-        assert_eq!(error.text(), format!("\u{fffd}[2J{}", "ä".repeat(496)));
+        assert_eq!(error.text(), format!("\\u{{1b}}[2J{}", "ä".repeat(496)));
+    }
+
+    #[test]
+    fn names_in_texts_are_shown_on_one_line() {
+        let name = "a\nERROR forged\r\u{202e}b\\ é'";
+        let shown = "'a\\nERROR forged\\r\\u{202e}b\\ é''";
+        let error = TransferError::here(Reason::Exists, format!("'{name}'"));
+        assert_eq!(error.text(), shown);
+        // Told and told again, it stays the same.
+        assert_eq!(TransferError::peer(&Fqcn::server(), Reason::Exists, error.text()).text(), shown);
+        let io = TransferError::io(format_args!("'{name}'"), &io::ErrorKind::NotFound.into());
+        assert!(io.text().starts_with(shown), "{io}");
     }
 
     #[test]

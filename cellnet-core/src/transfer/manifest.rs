@@ -104,10 +104,6 @@ impl Manifest {
         if self.memory.is_some() { Ok(self) } else { Err(limits::too_many_names(names)) }
     }
 
-    pub(crate) fn is_counted(&self) -> bool {
-        self.memory.is_some()
-    }
-
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.entries.len()).expect("bounded when it was made")
     }

@@ -32,12 +32,15 @@ mod limits;
 mod live;
 mod manifest;
 mod offered;
+mod offers;
 mod path;
+mod placed;
 mod progress;
 mod pull;
 mod ranges;
 mod receipt;
 mod receiving;
+mod rival;
 mod send;
 mod serve;
 mod shared;
@@ -54,7 +57,7 @@ use tokio::{
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
-    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, limits::Limits, offered::Offers, shared::Shared,
+    blocks::Blocks, dir::Dir, handle::Runner, inbox::Inbox, limits::Limits, offers::Offers, shared::Shared,
     sink::blocking,
 };
 pub use self::{

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use super::{
     digest::{BlockTree, ManifestDigest, hole_digest},
     live::Live,
     manifest::{Manifest, check},
+    path::RelPath,
     receipt::{Heard, Outcome},
     wire::{BlockAsk, Entry, Fingerprint, Hash, Offer, VALUE_LEN},
 };
@@ -32,6 +34,8 @@ pub(crate) struct Offered {
     pub(crate) token: Token,
     pub(crate) block_size: u32,
     pub(crate) content: Content,
+    /// What others asked for to get it, if this side did not offer it by itself.
+    fetched: Option<RelPath>,
     state: Mutex<State>,
     files: Mutex<LruCache<u32, Arc<File>>>,
     /// What this side says about all of it, once somebody is done.
@@ -56,6 +60,9 @@ struct State {
     trees: HashMap<u32, BlockTree>,
     digests: HashMap<u32, Hash>,
     used: Instant,
+    began: Instant,
+    /// Something spoke against it: nobody else may join.
+    closed: bool,
 }
 
 /// Somebody who may pull.
@@ -64,19 +71,30 @@ struct Receiver {
     outcome: watch::Sender<Option<Outcome>>,
     /// Told whenever it asks for something.
     asked: Arc<Notify>,
+    seen: Instant,
+}
+
+impl Receiver {
+    fn new() -> Self {
+        Self { outcome: watch::Sender::new(None), asked: Arc::default(), seen: Instant::now() }
+    }
 }
 
 impl Offered {
     pub(crate) fn new(content: Content, block_size: u32, checks: Arc<Semaphore>) -> Self {
+        let now = Instant::now();
         Self {
             token: Token::random(),
             block_size,
             content,
+            fetched: None,
             state: Mutex::new(State {
                 receivers: HashMap::new(),
                 trees: HashMap::new(),
                 digests: HashMap::new(),
-                used: Instant::now(),
+                used: now,
+                began: now,
+                closed: false,
             }),
             files: Mutex::new(LruCache::new(NonZeroUsize::new(OPEN_FILES).expect("at least 1"))),
             checked: Mutex::default(),
@@ -85,17 +103,61 @@ impl Offered {
         }
     }
 
+    /// The same for those who ask for this path.
+    pub(crate) fn for_those_who_ask(mut self, path: RelPath) -> Self {
+        self.fetched = Some(path);
+        self
+    }
+
     /// Lets somebody pull. What is heard of it comes by the channel.
     pub(crate) fn admit(&self, who: &Fqcn) -> Heard {
-        let receiver = || Receiver { outcome: watch::Sender::new(None), asked: Arc::default() };
-        self.state().receivers.entry(who.clone()).or_insert_with(receiver).outcome.subscribe()
+        self.state().receivers.entry(who.clone()).or_insert_with(Receiver::new).outcome.subscribe()
+    }
+
+    /// Lets somebody pull who asked for it, perhaps once more.
+    pub(crate) fn admit_anew(&self, who: &Fqcn) {
+        let mut state = self.state();
+        state.used = Instant::now();
+        state.receivers.insert(who.clone(), Receiver::new());
     }
 
     pub(crate) fn admits(&self, who: &Fqcn) -> bool {
         let mut state = self.state();
-        state.used = Instant::now();
-        let receiver = state.receivers.get(who);
-        receiver.inspect(|receiver| receiver.asked.notify_waiters()).is_some()
+        let now = Instant::now();
+        state.used = now;
+        let Some(receiver) = state.receivers.get_mut(who) else { return false };
+        receiver.seen = now;
+        receiver.asked.notify_waiters();
+        true
+    }
+
+    /// How many pull it because they asked for it.
+    pub(crate) fn pulls(&self) -> usize {
+        if self.fetched.is_some() { self.state().receivers.len() } else { 0 }
+    }
+
+    pub(crate) fn has(&self, who: &Fqcn) -> bool {
+        self.state().receivers.contains_key(who)
+    }
+
+    /// Whether somebody else who asks for a path, which is in this state now, may join those who pull it.
+    pub(crate) fn may_be_joined(&self, path: &RelPath, fingerprint: &Fingerprint) -> bool {
+        let same = match &self.content {
+            Content::Files(manifest) => manifest.fingerprint == *fingerprint,
+            Content::Live(_) => false,
+        };
+        let state = self.state();
+        same && self.fetched.as_ref() == Some(path) && !state.closed && state.began.elapsed() < JOINED
+    }
+
+    /// Forgets those who have what they asked for, or have not been seen since then.
+    pub(crate) fn forget_idle(&self, since: Option<Instant>) {
+        if self.fetched.is_some() {
+            let here = |receiver: &Receiver| {
+                receiver.outcome.borrow().is_none() && since.is_none_or(|since| receiver.seen >= since)
+            };
+            self.state().receivers.retain(|_, receiver| here(receiver));
+        }
     }
 
     /// Waits until somebody asks for anything. Cancel safe.
@@ -113,12 +175,12 @@ impl Offered {
     }
 
     /// Whether somebody of this cell waits for the end, and removes it then.
-    fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         self.state().receivers.values().any(|receiver| receiver.outcome.receiver_count() > 0)
     }
 
     /// Whether all have said how it ended.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.state().receivers.values().all(|receiver| receiver.outcome.borrow().is_some())
     }
 
@@ -139,6 +201,7 @@ impl Offered {
 
     /// The source has failed, for everybody.
     pub(crate) fn fail(&self, error: &TransferError) {
+        self.state().closed = true;
         for who in self.receivers() {
             self.conclude(&who, Err(error.clone()));
         }
@@ -272,7 +335,15 @@ impl Offered {
         };
         if !known.agrees(&claimed) {
             let text = format!("'{who}' has something else than the source: {claimed} instead of {known}");
-            let error = TransferError::here(Reason::Corrupt, text);
+            let mut error = TransferError::here(Reason::Corrupt, text);
+            // What is read from now on may be something else again. But nobody makes us look at all files again and again.
+            let first = !std::mem::replace(&mut self.state().closed, true);
+            let this = self.clone();
+            let check = async || tokio::task::spawn_blocking(move || this.check_files()).await;
+            if first && let Ok(Err(changed)) = check().await {
+                self.fail(&changed);
+                error = changed;
+            }
             self.conclude(who, Err(error.clone()));
             return Err(error);
         }
@@ -313,6 +384,13 @@ impl Offered {
         })
     }
 
+    /// Whether all files are what they were. Blocks.
+    fn check_files(&self) -> Result<(), TransferError> {
+        let Content::Files(manifest) = &self.content else { return Ok(()) };
+        let mut files = (0..).zip(manifest.entries()).filter(|(_, entry)| !entry.dir);
+        files.try_for_each(|(at, entry)| check(&*self.file(manifest, at)?, entry))
+    }
+
     fn read_all(&self, file: &File, entry: &Entry) -> Result<Hash, TransferError> {
         let (size, mut hasher) = (entry.size.unwrap_or(0), blake3::Hasher::new());
         let (mut offset, mut block, mut buffer) = (0, 0, Vec::new());
@@ -333,83 +411,6 @@ impl Offered {
     }
 }
 
-/// The offers of a cell, by token.
-#[derive(Debug)]
-pub(crate) struct Offers {
-    offers: Mutex<HashMap<Token, Arc<Offered>>>,
-    max: usize,
-}
-
-impl Offers {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { offers: Mutex::default(), max: max.max(4) }
-    }
-
-    /// Adds an offer if there is room.
-    pub(crate) fn add(&self, offered: Arc<Offered>) -> Result<(), TransferError> {
-        let mut offers = self.offers();
-        if offers.len() >= self.max {
-            let text = format!("{} transfers from this cell are open", offers.len());
-            return Err(TransferError::here(Reason::TooMany, text));
-        }
-        offers.insert(offered.token, offered);
-        Ok(())
-    }
-
-    /// The offer, if this is one of those it was made to.
-    pub(crate) fn find(&self, token: &Token, who: &Fqcn) -> Result<Arc<Offered>, TransferError> {
-        let offered = self.offers().get(token).cloned();
-        offered.filter(|offered| offered.admits(who)).ok_or_else(|| {
-            TransferError::here(
-                Reason::Stranger,
-                format!("'{who}' was offered nothing under this token, or not any more"),
-            )
-        })
-    }
-
-    /// A manifest that somebody else fetches already.
-    pub(crate) fn fetched(&self, fingerprint: &Fingerprint) -> Option<Arc<Manifest>> {
-        self.offers().values().find_map(|offered| match &offered.content {
-            Content::Files(known) if known.is_counted() && known.fingerprint == *fingerprint => {
-                Some(known.clone())
-            }
-            _ => None,
-        })
-    }
-
-    pub(crate) fn remove(&self, token: &Token) {
-        if let Some(offered) = self.offers().remove(token) {
-            offered.over.cancel();
-        }
-    }
-
-    /// Offers that one cell pulls.
-    pub(crate) fn count_for(&self, who: &Fqcn) -> usize {
-        let offers: Vec<_> = self.offers().values().cloned().collect();
-        offers.iter().filter(|offered| offered.receivers().contains(who)).count()
-    }
-
-    /// The tokens of those that are over, or that nobody has used since then, and nobody waits for here.
-    pub(crate) fn idle(&self, since: Option<Instant>) -> Vec<Token> {
-        let offers: Vec<_> = self.offers().values().cloned().collect();
-        let idle = |offered: &&Arc<Offered>| {
-            let unused = since.is_some_and(|since| offered.idle_since() < since);
-            !offered.is_watched() && (unused || offered.is_over())
-        };
-        offers.iter().filter(idle).map(|offered| offered.token).collect()
-    }
-
-    pub(crate) fn clear(&self) {
-        for (_, offered) in self.offers().drain() {
-            offered.over.cancel();
-        }
-    }
-
-    fn offers(&self) -> MutexGuard<'_, HashMap<Token, Arc<Offered>>> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 fn broken() -> TransferError {
     TransferError::here(Reason::Io, "reading was broken off")
 }
@@ -419,6 +420,8 @@ const PAGE_BYTES: usize = 40 << 10;
 const PAGE_ENTRIES: usize = 512;
 /// Of an entry without its path.
 const ENTRY_BYTES: usize = 80;
+/// How long others may join those who pull the same.
+const JOINED: Duration = Duration::from_secs(600);
 /// Files of one offer that are kept open.
 const OPEN_FILES: usize = 8;
 

@@ -1,7 +1,7 @@
 //! What both ends of the sink know of one transfer: whom it is pulled from, how far it is, how it ended.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -53,6 +53,8 @@ struct Status {
     lost: bool,
     /// Tokens by which it was offered before.
     former: VecDeque<Token>,
+    /// What it writes below its path.
+    names: HashSet<Box<str>>,
     /// Given up by the source.
     cancelled: Option<TransferError>,
     outcome: Option<Result<Receipt, TransferError>>,
@@ -79,6 +81,7 @@ impl Pull {
             pause: Duration::ZERO,
             lost: false,
             former: VecDeque::new(),
+            names: HashSet::new(),
             cancelled: None,
             outcome: None,
             closed: None,
@@ -129,6 +132,17 @@ impl Pull {
     pub(crate) fn outdated(&self) -> Option<Token> {
         let mut status = self.status();
         if status.former.len() > FORMER { status.former.pop_front() } else { None }
+    }
+
+    /// From now on nobody else is to write these.
+    pub(crate) fn take_names(&self, names: &[&str]) {
+        self.status().names = names.iter().map(|name| Box::from(*name)).collect();
+    }
+
+    /// Whether it writes any of these.
+    pub(crate) fn has_any_of(&self, names: &[&str]) -> bool {
+        let status = self.status();
+        names.iter().any(|name| status.names.contains(*name))
     }
 
     /// Whether it is about to give back what it holds.

@@ -14,7 +14,8 @@ use super::{
     offered::{Content, NOTHING},
     path::RelPath,
     pull::{Pull, Source},
-    shared::Shared,
+    rival::take_place,
+    shared::{Pulls, Shared},
     sink::{Sink, blocking},
     wire::{self, BlockAsk, Cancel, Done, LENGTH, LIVE, ListAsk, Offer, Open, Page, SAFE},
 };
@@ -131,17 +132,13 @@ async fn open(shared: Arc<Shared>, request: Request) -> Result<Message, Transfer
         ));
     }
     let walk = Walk { max_entries: shared.config.max_entries, skip_special: true, skip_partial: true };
-    let manifest = blocking(move || Manifest::of_outbox(&outbox, &path, walk)).await?;
-    // What was fetched before and did not change is in memory once.
-    let manifest = match shared.offers.fetched(&manifest.fingerprint) {
-        Some(known) => known,
-        None => Arc::new(manifest.counted(&shared.limits.names)?),
-    };
-    let offered = Arc::new(shared.offered(Content::Files(manifest)));
-    drop(offered.admit(&request.origin));
-    let offer = offered.offer("", false);
-    shared.offers.add(offered)?;
-    Ok(Message::new(wire::encode(&offer)))
+    let of_path = path.clone();
+    let manifest = blocking(move || Manifest::of_outbox(&outbox, &of_path, walk)).await?;
+    let offered = shared.offers.fetch(&request.origin, &path, manifest, |manifest| {
+        let manifest = Arc::new(manifest.counted(&shared.limits.names)?);
+        Ok(shared.offered(Content::Files(manifest)).for_those_who_ask(path.clone()))
+    })?;
+    Ok(Message::new(wire::encode(&offered.offer("", false))))
 }
 
 /// Somebody offers something for the inbox, for the first time or to hear how it is going.
@@ -181,13 +178,14 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
     let (tasks, arrivals) = (shared.tasks.clone(), shared.arrivals.clone());
     let asker = Arc::new(Asker::new(shared.cell.clone(), pull.clone(), &config, None));
     let origin = request.origin;
-    let leaving = shared.pulls.leaving(path.as_str());
+    let pulls = shared.pulls.clone();
+    let leaving = pulls.leaving(path.as_str());
     tasks.spawn(async move {
         let shown = path.to_string();
         // Whoever is there longer than that finds the place taken.
         let left = futures_util::future::join_all(leaving.iter().map(|pull| pull.gone.cancelled()));
         let _ = timeout(HELD, left).await;
-        let outcome = receive(inbox, asker, pull, offer, path, (config, limits)).await;
+        let outcome = receive(inbox, asker, pulls, offer, path, (config, limits)).await;
         match &outcome {
             Ok(receipt) => tracing::info!(%origin, path = shown, %receipt, "received"),
             Err(error) => {
@@ -204,19 +202,22 @@ async fn offer(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
 async fn receive(
     inbox: Arc<super::inbox::Inbox>,
     asker: Arc<Asker>,
-    pull: Arc<Pull>,
+    pulls: Arc<Pulls>,
     offer: Offer,
     path: RelPath,
     (config, limits): (Arc<TransferConfig>, Limits),
 ) -> Result<super::Receipt, TransferError> {
-    let root = inbox.dir.clone();
+    let (root, pull) = (inbox.dir.clone(), asker.pull.clone());
     let room = {
         let (asker, offer, path) = (asker.clone(), offer.clone(), path.clone());
         let listed = async move {
             // What is there of it from before is not counted twice.
             let page = asker.list(0).await?;
+            let names: Vec<_> = page.entries.into_iter().map(|entry| entry.path).collect();
+            let roots: Vec<_> = names.iter().map(|path| &**path).filter(|path| !path.contains('/')).collect();
+            take_place(&pulls, &asker, &roots).await?;
             blocking(move || {
-                let names = page.entries.iter().map(|entry| &*entry.path).filter(|path| !path.contains('/'));
+                let names = names.iter().map(|path| &**path).filter(|path| !path.contains('/'));
                 let resumed = inbox.partial_bytes(&path, names);
                 inbox.reserve(offer.token, offer.bytes, offer.stored, resumed)
             })

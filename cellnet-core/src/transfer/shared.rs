@@ -15,7 +15,8 @@ use super::{
     dir::Dir,
     inbox::Inbox,
     limits::Limits,
-    offered::{Content, Offered, Offers},
+    offered::{Content, Offered},
+    offers::Offers,
     pull::Pull,
     wire::Fingerprint,
 };
@@ -31,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) offers: Offers,
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) limits: Limits,
-    pub(crate) pulls: Pulls,
+    pub(crate) pulls: Arc<Pulls>,
     pub(crate) arrivals: broadcast::Sender<Arrival>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -78,6 +79,18 @@ impl Pulls {
     pub(crate) fn leaving(&self, path: &str) -> Vec<Arc<Pull>> {
         let pulls = self.pulls();
         pulls.values().filter(|pull| pull.path == path && pull.is_leaving()).cloned().collect()
+    }
+
+    /// Reserves names for a transfer, unless others that run have any of them: then it gives those.
+    pub(crate) fn claim(&self, pull: &Arc<Pull>, names: &[&str]) -> Vec<Arc<Pull>> {
+        let pulls = self.pulls();
+        let others = pulls.values().filter(|other| !Arc::ptr_eq(other, pull) && other.path == pull.path);
+        let rivals: Vec<_> =
+            others.filter(|other| !other.gone.is_cancelled() && other.has_any_of(names)).cloned().collect();
+        if rivals.is_empty() {
+            pull.take_names(names);
+        }
+        rivals
     }
 
     /// Forgets a token.

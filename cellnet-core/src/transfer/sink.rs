@@ -103,7 +103,7 @@ impl Sink {
                 // It is here, whatever the source knows.
                 break;
             } else {
-                tracing::warn!(path = %self.path, "the source may not know that all has arrived");
+                tracing::warn!(path = self.path.as_str(), "the source may not know that all has arrived");
                 return Ok(receipt);
             }
         }

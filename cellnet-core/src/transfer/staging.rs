@@ -20,6 +20,7 @@ use super::{
     dir::{Dir, Missing},
     journal::{About, Journal, JournalError, Record},
     path::{JOURNAL, PARTIAL, RelPath},
+    placed::Placed,
     ranges::Ranges,
     receiving::{Receiving, Written},
     wire::{Entry, Hash, Offer},
@@ -321,24 +322,29 @@ impl Staging {
                 journal.sync().map_err(explain)?;
             }
         }
+        let mut placed = Placed::default();
         for root in self.roots.iter_mut().filter(|root| !root.placed) {
             let partial = format!("{}{PARTIAL}", root.name);
             let there = self.base.stat(&root.name).map_err(explain)?;
             let explain = |error: io::Error| TransferError::io(format_args!("'{}'", root.entry.path), &error);
-            if let (Some(tree), true, true) = (&root.tree, self.offer.overwrite, there.is_some()) {
-                let into = self.base.child(&root.name).map_err(explain)?;
-                merge(tree, &into).map_err(explain)?;
-                self.base.remove_all(&partial).map_err(explain)?;
-                dress_below(&into, &root.name, &self.dirs)?;
-                into.dress(&root.entry).map_err(explain)?;
-            } else {
-                self.base
-                    .rename(&partial, (&self.base, &root.name), self.offer.overwrite)
-                    .map_err(explain)?;
-            }
+            let placing =
+                if let (Some(tree), true, true) = (&root.tree, self.offer.overwrite, there.is_some()) {
+                    let into = self.base.child(&root.name);
+                    into.map_err(explain).and_then(|into| {
+                        merge(tree, &into, &root.name, &mut placed)?;
+                        self.base.remove_all(&partial).map_err(explain)?;
+                        dress_below(&into, &root.name, &self.dirs)?;
+                        into.dress(&root.entry).map_err(explain)
+                    })
+                } else {
+                    let name = (&self.base, &*root.name);
+                    self.base.rename(&partial, name, self.offer.overwrite).map_err(explain)
+                };
+            placing.map_err(|error| placed.so_far(error))?;
+            placed.add(&root.name);
             root.placed = true;
         }
-        self.base.sync().map_err(explain)
+        self.base.sync().map_err(|error| placed.so_far(explain(error)))
     }
 
     /// Removes the journals, once the source knows that everything has its name.
@@ -435,16 +441,21 @@ fn dress_below(tree: &Dir, root: &str, dirs: &[Entry]) -> Result<(), TransferErr
 }
 
 /// Moves all that is in a directory into another, whose files of the same names are replaced.
-fn merge(from: &Dir, into: &Dir) -> io::Result<()> {
-    for name in from.names()? {
-        if from.stat(&name)?.is_some_and(|stat| stat.kind == FileType::Directory) {
-            into.make_dir(&name)?;
-            merge(&from.child(&name)?, &into.child(&name)?)?;
+fn merge(from: &Dir, into: &Dir, path: &str, placed: &mut Placed) -> Result<(), TransferError> {
+    let explain = |error: io::Error| TransferError::io(format_args!("'{path}'"), &error);
+    for name in from.names().map_err(explain)? {
+        let path = format!("{path}/{name}");
+        let explain = |error: io::Error| TransferError::io(format_args!("'{path}'"), &error);
+        if from.stat(&name).map_err(explain)?.is_some_and(|stat| stat.kind == FileType::Directory) {
+            into.make_dir(&name).map_err(explain)?;
+            let (from, into) = (from.child(&name).map_err(explain)?, into.child(&name).map_err(explain)?);
+            merge(&from, &into, &path, placed)?;
         } else {
-            from.rename(&name, (into, &name), true)?;
+            from.rename(&name, (into, &name), true).map_err(explain)?;
+            placed.add(&path);
         }
     }
-    into.sync()
+    into.sync().map_err(explain)
 }
 
 fn nameless() -> TransferError {

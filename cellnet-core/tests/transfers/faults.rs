@@ -9,17 +9,10 @@ use cellnet_core::{
 
 use crate::support::*;
 
-async fn slow(net: &Net) {
-    for (from, to) in [("relay", "server"), ("server", "relay")] {
-        net.sim.net.set_latency(from, to, Duration::from_millis(20));
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_source_that_changes_while_it_is_read_ends_it_at_both_ends() {
     for change in ["shrinks", "grows", "is rewritten", "is replaced", "is removed"] {
-        let net = Net::new().await;
-        slow(&net).await;
+        let net = Net::slow().await;
         let receiver = net.receiver().await;
         let mut arrivals = receiver.arrivals();
         let sender = net.sender("site").await;
@@ -59,8 +52,7 @@ async fn a_source_that_changes_while_it_is_read_ends_it_at_both_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_writers_of_one_file_the_second_is_refused() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let _receiver = net.receiver().await;
     let (first, second) = (net.sender("first").await, net.sender("second").await);
     let path = net.file("model", 400 * BLOCK);
@@ -75,15 +67,11 @@ async fn of_two_writers_of_one_file_the_second_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn two_processes_do_not_fetch_to_one_place() {
-    let net = Net::new().await;
-    slow(&net).await;
-    let mut config = sender_config();
-    config.outbox = Some(net.dir.path().join("source"));
-    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let net = Net::slow().await;
+    let _source = net.outbox().await;
     let path = net.file("model", 200 * BLOCK);
     let (first, second) = (net.sender("first").await, net.sender("second").await);
-    let local = net.dir.path().join("local");
-    fs::create_dir(&local).unwrap();
+    let local = net.local("local");
     let fetching = first.fetch(&Fqcn::server(), "model", &local, FetchOptions::default());
     until("it has begun", || names(&local).len() == 2).await;
     let error =
@@ -107,17 +95,14 @@ async fn a_place_that_is_no_directory_or_not_there_is_a_typed_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_is_given_up_leaves_no_offer_and_no_file() {
-    let net = Net::new().await;
-    slow(&net).await;
-    let mut config = sender_config();
-    config.outbox = Some(net.dir.path().join("source"));
+    let net = Net::slow().await;
+    let mut config = net.outbox_config();
     config.max_transfers = 4;
     let _source = Transfers::attach(&net.server, config).await.unwrap();
     let path = net.file("model", 100 * BLOCK);
     let puller = net.sender("site").await;
     for round in 0..4 {
-        let local = net.dir.path().join(format!("local-{round}"));
-        fs::create_dir(&local).unwrap();
+        let local = net.local(&format!("local-{round}"));
         let fetching = puller.fetch(&Fqcn::server(), "model", &local, FetchOptions::default());
         let progress = fetching.progress();
         until("some of it is there", || progress.borrow().bytes > 0).await;
@@ -135,8 +120,7 @@ async fn a_fetch_that_is_given_up_leaves_no_offer_and_no_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cell_that_stops_its_transfers_says_so() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let mut arrivals = receiver.arrivals();
     let sender = net.sender("site").await;

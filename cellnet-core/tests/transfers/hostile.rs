@@ -33,15 +33,15 @@ struct Source {
 
 type Blocks = Arc<dyn Fn(BlockAsk) -> Message + Send + Sync>;
 
-fn map(pairs: Vec<(&str, Value)>) -> Value {
+pub(crate) fn map(pairs: Vec<(&str, Value)>) -> Value {
     Value::Map(pairs.into_iter().map(|(key, value)| (Value::from(key), value)).collect())
 }
 
-fn bin(bytes: &[u8]) -> Value {
+pub(crate) fn bin(bytes: &[u8]) -> Value {
     Value::from(Bytes::copy_from_slice(bytes))
 }
 
-fn message(value: &Value) -> Message {
+pub(crate) fn message(value: &Value) -> Message {
     let mut bytes = bytes::BytesMut::new();
     value.encode(&mut bytes);
     Message::new(bytes.freeze())
@@ -121,7 +121,7 @@ fn value(offset: usize, block: &[u8]) -> [u8; VALUE_LEN] {
     hasher.finalize_non_root()
 }
 
-fn word(reply: &Message) -> &str {
+pub(crate) fn word(reply: &Message) -> &str {
     reply.headers.text(REASON).map_or("", |word| word)
 }
 

@@ -7,4 +7,5 @@ mod live;
 mod place;
 mod resume;
 mod support;
+mod together;
 mod trees;

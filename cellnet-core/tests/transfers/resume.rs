@@ -1,12 +1,12 @@
 //! What is not sent twice.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use cellnet_core::{
     Fqcn,
     cell::Stage,
     message::{Message, ReturnCode},
-    transfer::{FetchOptions, Reason, SendOptions, Transfers},
+    transfer::{FetchOptions, Outgoing, Reason, SendOptions, Transfers},
 };
 
 use crate::support::*;
@@ -22,22 +22,20 @@ async fn half_way(net: &Net) {
         .await;
 }
 
-/// A sender that takes some time for a file.
-async fn slow(net: &Net) {
-    for (from, to) in [("relay", "server"), ("server", "relay")] {
-        net.sim.net.set_latency(from, to, Duration::from_millis(20));
-    }
+/// A transfer of a file to the server that is half way.
+async fn begun(net: &Net, sender: &Transfers) -> (PathBuf, Outgoing) {
+    let path = net.file("model", LEN);
+    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
+    half_way(net).await;
+    (path, sending)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_only_costs_time() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let _receiver = net.receiver().await;
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     net.sim.net.partition("relay", "server");
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(sending.progress().borrow().waiting);
@@ -49,14 +47,11 @@ async fn a_partition_only_costs_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_longer_than_the_patience_is_a_typed_error_at_both_ends() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let mut arrivals = receiver.arrivals();
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (_, sending) = begun(&net, &sender).await;
     net.sim.net.partition("relay", "server");
     assert_eq!(sending.receipt().await.unwrap_err().reason(), Reason::Stalled);
     assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::Stalled);
@@ -65,13 +60,10 @@ async fn a_partition_longer_than_the_patience_is_a_typed_error_at_both_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_begins_again_asks_for_what_is_missing() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     net.server.cancel();
     drop(receiver);
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -85,14 +77,11 @@ async fn a_receiver_that_begins_again_asks_for_what_is_missing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_stops_politely_is_waited_for() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let mut arrivals = receiver.arrivals();
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     receiver.shutdown().await;
     assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::ShuttingDown);
     drop(receiver);
@@ -106,14 +95,11 @@ async fn a_receiver_that_stops_politely_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_begins_again_under_another_name_goes_on() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let _receiver = net.receiver().await;
     let site = net.site("first").await;
     let sender = Transfers::attach(&site, sender_config()).await.unwrap();
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     // As if it was killed: nobody is told.
     site.cancel();
     drop((sending, sender, site));
@@ -126,14 +112,11 @@ async fn a_sender_that_begins_again_under_another_name_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn both_ends_that_begin_again_go_on() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let site = net.site("first").await;
     let sender = Transfers::attach(&site, sender_config()).await.unwrap();
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     site.cancel();
     net.server.cancel();
     drop((sending, sender, site, receiver));
@@ -152,14 +135,11 @@ async fn both_ends_that_begin_again_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_given_up_transfer_is_taken_up_and_its_damaged_disk_noticed() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let receiver = net.receiver().await;
     let mut arrivals = receiver.arrivals();
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     assert_eq!(sending.cancel().receipt().await.unwrap_err().reason(), Reason::Cancelled);
     assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::Cancelled);
     // A byte of the data, and the end of the journal.
@@ -179,13 +159,10 @@ async fn a_given_up_transfer_is_taken_up_and_its_damaged_disk_noticed() {
 
 #[tokio::test(start_paused = true)]
 async fn another_state_of_the_source_begins_anew() {
-    let net = Net::new().await;
-    slow(&net).await;
+    let net = Net::slow().await;
     let _receiver = net.receiver().await;
     let sender = net.sender("site").await;
-    let path = net.file("model", LEN);
-    let sending = sender.send([&path], &Fqcn::server(), "", SendOptions::default());
-    half_way(&net).await;
+    let (path, sending) = begun(&net, &sender).await;
     drop(sending);
     let mut changed = content(LEN);
     changed.reverse();
@@ -195,17 +172,55 @@ async fn another_state_of_the_source_begins_anew() {
     assert_eq!(digest(&net.inbox().join("model")), digest(&path));
 }
 
+/// The sender is killed, its file changes, and it is sent by a process of the same name, or of another.
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_sender_has_left_gives_way_to_another_state() {
+    for name in ["first", "second"] {
+        let net = Net::slow().await;
+        let receiver = net.receiver().await;
+        let mut arrivals = receiver.arrivals();
+        let site = net.site("first").await;
+        let sender = Transfers::attach(&site, sender_config()).await.unwrap();
+        let (path, sending) = begun(&net, &sender).await;
+        site.cancel();
+        drop((sending, sender, site));
+        fs::write(&path, vec![7; LEN]).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = tokio::time::Instant::now();
+        let sender = net.sender(name).await;
+        let receipt = send(&sender, &path, "").await.unwrap();
+        assert_eq!((receipt.resumed, receipt.received), (0, LEN as u64), "{name}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{name}: {:?}", began.elapsed());
+        assert_eq!(digest(&net.inbox().join("model")), digest(&path));
+        assert_eq!(arrivals.next().await.unwrap().outcome.unwrap_err().reason(), Reason::Busy);
+        assert!(arrivals.next().await.unwrap().outcome.is_ok());
+    }
+}
+
+/// Nothing is known of a sender whose host is out of reach while no link was lost.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_does_not_answer_keeps_its_place_and_the_other_hears_for_how_long() {
+    let net = Net::slow().await;
+    let _receiver = net.receiver().await;
+    let (first, second) = (net.sender("first").await, net.sender("second").await);
+    let (path, sending) = begun(&net, &first).await;
+    net.sim.net.set_latency("relay", "relay.first", Duration::from_secs(100));
+    let other = net.file("other", LEN);
+    let error = send(&second, &other, "model").await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Busy);
+    assert!(error.text().contains("try again in"), "{error}");
+    net.sim.net.set_latency("relay", "relay.first", Duration::ZERO);
+    assert_eq!(sending.receipt().await.unwrap().digest, digest(&path));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_begins_again_is_asked_again() {
-    let net = Net::new().await;
-    slow(&net).await;
-    let mut config = sender_config();
-    config.outbox = Some(net.dir.path().join("source"));
+    let net = Net::slow().await;
+    let config = net.outbox_config();
     let source = Transfers::attach(&net.server, config.clone()).await.unwrap();
     let path = net.file("model", LEN);
     let puller = net.sender("site").await;
-    let local = net.dir.path().join("local");
-    fs::create_dir(&local).unwrap();
+    let local = net.local("local");
     let fetching = puller.fetch(&Fqcn::server(), "model", &local, FetchOptions::default());
     let progress = fetching.progress();
     until("half of it is there", || progress.borrow().bytes > LEN as u64 / 2).await;

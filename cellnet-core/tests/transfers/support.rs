@@ -28,7 +28,28 @@ pub(crate) struct Net {
 impl Net {
     pub(crate) async fn new() -> Self {
         // Relays that keep blocks have tests of their own; here every request comes to the source.
-        let sim = Sim::new().configured(|config| config.block_cache = 0);
+        Self::of(Sim::new().configured(|config| config.block_cache = 0)).await
+    }
+
+    /// With a relay that keeps blocks.
+    pub(crate) async fn keeping() -> Self {
+        Self::of(Sim::new()).await
+    }
+
+    /// In which a file takes some time.
+    pub(crate) async fn slow() -> Self {
+        let net = Self::new().await;
+        net.slow_down();
+        net
+    }
+
+    pub(crate) fn slow_down(&self) {
+        for (from, to) in [("relay", "server"), ("server", "relay")] {
+            self.sim.net.set_latency(from, to, Duration::from_millis(20));
+        }
+    }
+
+    async fn of(sim: Sim) -> Self {
         let server = sim.cell("server", &[]).await;
         let _relay = sim.cell("relay", &["server"]).await;
         let dir = TempDir::new().unwrap();
@@ -50,6 +71,24 @@ impl Net {
         let mut config = TransferConfig::with_inbox(self.inbox());
         config.window = 4 * BLOCK;
         config
+    }
+
+    /// The transfers of the server, of which others may fetch all that is at the source.
+    pub(crate) async fn outbox(&self) -> Transfers {
+        Transfers::attach(&self.server, self.outbox_config()).await.unwrap()
+    }
+
+    pub(crate) fn outbox_config(&self) -> TransferConfig {
+        let mut config = sender_config();
+        config.outbox = Some(self.dir.path().join("source"));
+        config
+    }
+
+    /// An empty directory for what is fetched.
+    pub(crate) fn local(&self, name: &str) -> PathBuf {
+        let local = self.dir.path().join(name);
+        fs::create_dir(&local).unwrap();
+        local
     }
 
     /// The transfers of a new cell below the relay, without an inbox.

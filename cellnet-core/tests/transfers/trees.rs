@@ -103,6 +103,36 @@ async fn a_tree_over_another_replaces_files_and_keeps_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tree_that_cannot_replace_all_says_what_it_has_replaced_and_is_finished_later() {
+    let net = Net::new().await;
+    let _receiver = net.receiver().await;
+    let sender = net.sender("site").await;
+    fs::create_dir_all(net.source("tree/z")).unwrap();
+    for name in ["a", "b", "m", "z/c"] {
+        fs::write(net.source(&format!("tree/{name}")), "old").unwrap();
+    }
+    send(&sender, &net.source("tree"), "").await.unwrap();
+    for name in ["a", "b", "m", "z/c"] {
+        fs::write(net.source(&format!("tree/{name}")), "newer").unwrap();
+    }
+    // A file does not replace a directory.
+    let here = net.inbox().join("tree");
+    fs::remove_file(here.join("m")).unwrap();
+    fs::create_dir(here.join("m")).unwrap();
+    let options = SendOptions::default().overwrite(true);
+    let again =
+        async || sender.send([net.source("tree")], &Fqcn::server(), "", options.clone()).receipt().await;
+    let error = again().await.unwrap_err();
+    assert!(error.text().contains("'tree/m'"), "{error}");
+    assert!(error.text().ends_with("in place already: 2 ('tree/a', 'tree/b')"), "{error}");
+    let read = |name: &str| fs::read_to_string(here.join(name)).unwrap();
+    assert_eq!([read("a"), read("b"), read("z/c")], ["newer", "newer", "old"]);
+    fs::remove_dir(here.join("m")).unwrap();
+    again().await.unwrap();
+    assert_eq!([read("a"), read("m"), read("z/c")], ["newer"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_file_is_an_error_or_left_out() {
     let net = Net::new().await;
     let _receiver = net.receiver().await;

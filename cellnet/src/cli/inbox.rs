@@ -70,10 +70,11 @@ impl Files {
 pub(crate) async fn tell(mut arrivals: Arrivals, json: bool) {
     while let Some(Arrival { origin, path, outcome, .. }) = arrivals.next().await {
         match &outcome {
-            Ok(receipt) => tracing::info!("'{origin}' sent '{path}': {receipt}"),
+            Ok(receipt) => tracing::info!("'{origin}' sent '{}': {receipt}", path.escape_debug()),
             Err(error) => {
                 tracing::warn!(
-                    "'{origin}' did not get '{path}' into the inbox: {error} ({})",
+                    "'{origin}' did not get '{}' into the inbox: {error} ({})",
+                    path.escape_debug(),
                     error.reason()
                 );
             }

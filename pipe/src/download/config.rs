@@ -51,7 +51,8 @@ pub struct PullConfig {
     pub progress: Duration,
     /// Bytes that the references of one payload may bring, as they travel. 16 GiB.
     pub max_bytes: u64,
-    /// Bytes that all payloads may have brought that are not complete yet. 32 GiB.
+    /// Bytes that all payloads may have brought that are not complete yet. Owners under one root of names may have brought as
+    /// many as are still free for others. 32 GiB.
     pub max_all_bytes: u64,
     /// Arrays that the references of one payload may bring. 65,536.
     pub max_items: usize,

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -20,56 +17,9 @@ use tokio::time::{Instant, sleep};
 use super::{
     CorruptError, PullConfig, PullError,
     pull::{Next, Pull, corrupt},
+    pulled::Allowance,
     wire::{self, CHANNEL, TOPIC, WireError},
 };
-
-/// How much may still come, for all that is pulled together. What has come counts for the whole cell until it is dropped.
-#[derive(Debug)]
-pub(super) struct Allowance {
-    bytes: (AtomicU64, u64),
-    items: (AtomicUsize, usize),
-    all: (Arc<AtomicU64>, u64),
-}
-
-impl Allowance {
-    pub(super) fn new(config: &PullConfig, all: Arc<AtomicU64>) -> Self {
-        Self {
-            bytes: (AtomicU64::new(0), config.max_bytes),
-            items: (AtomicUsize::new(0), config.max_items),
-            all: (all, config.max_all_bytes),
-        }
-    }
-
-    fn take_bytes(&self, bytes: u64) -> Result<(), PullError> {
-        let ((mine, most), (all, most_of_all)) = (&self.bytes, &self.all);
-        // Both count it, because it is here already.
-        let mine = mine.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        let all = all.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        match (mine > *most, all > *most_of_all) {
-            (true, _) => Err(PullError::TooLarge(*most)),
-            (false, true) => Err(PullError::Full(*most_of_all)),
-            (false, false) => Ok(()),
-        }
-    }
-
-    fn take_items(&self, items: usize) -> Result<(), PullError> {
-        let (taken, most) = &self.items;
-        let before = taken.fetch_add(items, Relaxed);
-        if before.saturating_add(items) > *most { Err(PullError::TooMany(*most)) } else { Ok(()) }
-    }
-
-    /// Most items that one answer may bring; one too many is seen as such.
-    fn items_left(&self) -> usize {
-        let (taken, most) = &self.items;
-        most.saturating_sub(taken.load(Relaxed)).saturating_add(1)
-    }
-}
-
-impl Drop for Allowance {
-    fn drop(&mut self) {
-        self.all.0.fetch_sub(*self.bytes.0.get_mut(), Relaxed);
-    }
-}
 
 /// Pulls all arrays of a source. A dropped future leaves nothing behind; the owner waits for its life-time.
 pub(super) async fn arrays(
@@ -85,7 +35,7 @@ pub(super) async fn arrays(
     while let Some((state, data)) = next(cell, source, &mut pull).await? {
         let items = wire::items(data).ok_or_else(|| corrupt(owner, WireError::Field("data")))?;
         let bytes: usize = items.iter().map(Bytes::len).sum();
-        allowance.take_bytes(bytes as u64)?;
+        allowance.take_bytes(owner, bytes as u64)?;
         let unpacked = unpack(kind, items, bytes, allowance.items_left()).await?;
         let unpacked = unpacked.map_err(|error| corrupt(owner, error))?;
         allowance.take_items(unpacked.len())?;

@@ -45,6 +45,7 @@ mod file;
 mod ledger;
 mod offer;
 mod pull;
+mod pulled;
 mod service;
 #[cfg(test)]
 mod testdata;
@@ -77,7 +78,7 @@ pub use self::{
     transaction::{Given, Outcome, Receiver, Status, Transaction},
     wire::WireError,
 };
-use self::{content::Content, fetch::Allowance, service::Service};
+use self::{content::Content, pulled::Allowance, service::Service};
 
 /// The downloads of a cell, both those that others pull from it and those that it pulls. Clones are the same, and so are
 /// all that are attached to one cell; they keep the cell alive.

@@ -1,6 +1,6 @@
 //! The owner's side: answers those who pull.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytestring::ByteString;
 use cellnet_core::{
@@ -17,6 +17,7 @@ use super::{
     DownloadConfig, Offer, OfferError, Transaction,
     content::{Content, Piece, PieceError},
     ledger::{Ledger, Sent, Ticket, Verdict},
+    pulled::Pulled,
     turns::Turns,
     wire::{Ask, CHANNEL, TOPIC, Told},
 };
@@ -28,7 +29,7 @@ pub(super) struct Service {
     pub(super) cell: WeakCell,
     pub(super) pulling: Arc<Turns>,
     /// Bytes that payloads have brought which are not complete yet.
-    pub(super) pulled: Arc<AtomicU64>,
+    pub(super) pulled: Arc<Pulled>,
     ledger: Mutex<Ledger>,
     /// In KiB, as a semaphore counts only so far.
     memory: Arc<Semaphore>,
@@ -45,7 +46,7 @@ impl Service {
             Self {
                 cell: cell.downgrade(),
                 pulling: Turns::new(config.pull.at_once),
-                pulled: Arc::default(),
+                pulled: Arc::new(Pulled::new(config.pull.max_all_bytes)),
                 ledger: Mutex::new(Ledger::new(config.clone())),
                 memory: Arc::new(Semaphore::new(kib(config.answer_bytes))),
                 changed: Arc::default(),

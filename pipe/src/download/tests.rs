@@ -360,7 +360,7 @@ async fn endless_answers_end_at_the_limits() {
     assert!(matches!(failed, Err(PullError::TooLarge(5000))), "{failed:?}");
     config.pull.max_bytes = 1 << 20;
     // What came before and failed does not count any more.
-    assert_eq!(downloads.service.pulled.load(Relaxed), 0);
+    assert_eq!(downloads.service.pulled.bytes(), 0);
     scripted(&net.one, endless);
     let failed = Downloads::attach_with(&net.server, config).pull_arrays(ArrayKind::Numpy, &source).await;
     assert!(matches!(failed, Err(PullError::TooMany(10))), "{failed:?}");
@@ -378,16 +378,18 @@ async fn endless_answers_end_at_the_limits() {
 async fn all_pulls_of_a_cell_together_are_bounded() {
     let net = net().await;
     let mut config = quick();
-    config.pull.max_all_bytes = 8 << 20;
+    config.pull.max_all_bytes = 10 << 20;
     let puller = Downloads::attach_with(&net.two, config);
     let sent = Downloads::attach(&net.one).encode(model(), Offer::to(fqcn("site-2")).times(2)).unwrap();
-    // As if others were being pulled.
-    puller.service.pulled.fetch_add(5 << 20, Relaxed);
+    let most = &puller.config().pull;
+    let others = Allowance::new(most, puller.service.pulled.clone());
+    others.take_bytes(&fqcn("site-3"), 3 << 20).unwrap();
     let failed = puller.decode("models", &sent.message()).await;
     assert!(matches!(failed, Err(PullError::Full(_))), "{failed:?}");
-    assert_eq!(puller.service.pulled.swap(0, Relaxed), 5 << 20);
+    assert_eq!(puller.service.pulled.bytes(), 3 << 20);
+    drop(others);
     assert_eq!(puller.decode("models", &sent.message()).await.unwrap(), model());
-    assert_eq!(puller.service.pulled.load(Relaxed), 0);
+    assert_eq!(puller.service.pulled.bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

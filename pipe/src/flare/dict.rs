@@ -4,6 +4,27 @@ use cellnet_core::fobs::{Object, Opaque};
 
 use super::{ModelError, names};
 
+/// Makes a wrapper of a [`Dict`] an object of a Python type, and back.
+macro_rules! typed {
+    ($wrapper:ident, $type_name:expr) => {
+        impl TryFrom<Object> for $wrapper {
+            type Error = ModelError;
+
+            fn try_from(object: Object) -> Result<Self, ModelError> {
+                Dict::of(object, $type_name).map(Self)
+            }
+        }
+
+        impl From<$wrapper> for Object {
+            fn from(wrapper: $wrapper) -> Self {
+                wrapper.0.into_typed($type_name)
+            }
+        }
+    };
+}
+
+pub(super) use typed;
+
 /// A dict as FLARE uses it: keys are text, most of the time, and keep their order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dict(Vec<(Object, Object)>);

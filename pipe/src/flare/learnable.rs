@@ -2,7 +2,7 @@
 
 use cellnet_core::fobs::Object;
 
-use super::{DataKind, Dict, Dxo, ModelError};
+use super::{DataKind, Dict, Dxo, ModelError, dict::typed};
 
 /// Whatever is learnt, as a dict. Source: `app_common/abstract/learnable.py`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,33 +37,8 @@ impl ModelLearnable {
     }
 }
 
-impl TryFrom<Object> for Learnable {
-    type Error = ModelError;
-
-    fn try_from(object: Object) -> Result<Self, ModelError> {
-        Dict::of(object, TYPE).map(Self)
-    }
-}
-
-impl From<Learnable> for Object {
-    fn from(learnable: Learnable) -> Self {
-        learnable.0.into_typed(TYPE)
-    }
-}
-
-impl TryFrom<Object> for ModelLearnable {
-    type Error = ModelError;
-
-    fn try_from(object: Object) -> Result<Self, ModelError> {
-        Dict::of(object, MODEL_TYPE).map(Self)
-    }
-}
-
-impl From<ModelLearnable> for Object {
-    fn from(learnable: ModelLearnable) -> Self {
-        learnable.0.into_typed(MODEL_TYPE)
-    }
-}
+typed!(Learnable, TYPE);
+typed!(ModelLearnable, MODEL_TYPE);
 
 const TYPE: &str = "nvflare.app_common.abstract.learnable.Learnable";
 const MODEL_TYPE: &str = "nvflare.app_common.abstract.model.ModelLearnable";

@@ -5,7 +5,7 @@ use cellnet_core::{
     message::Payload,
 };
 
-use super::{Dict, Dxo, ModelError, code, header};
+use super::{Dict, Dxo, ModelError, code, dict::typed, header};
 
 /// What servers and sites send one another: a dict with headers. Source: `apis/shareable.py`.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +124,7 @@ impl Shareable {
 
     /// As an object to send.
     pub fn into_object(self) -> Object {
-        self.0.into_typed(TYPE)
+        self.into()
     }
 
     /// As a payload, with its arrays in it.
@@ -139,19 +139,7 @@ impl Default for Shareable {
     }
 }
 
-impl TryFrom<Object> for Shareable {
-    type Error = ModelError;
-
-    fn try_from(object: Object) -> Result<Self, ModelError> {
-        Dict::of(object, TYPE).map(Self)
-    }
-}
-
-impl From<Shareable> for Object {
-    fn from(shareable: Shareable) -> Self {
-        shareable.into_object()
-    }
-}
+typed!(Shareable, TYPE);
 
 const TYPE: &str = "nvflare.apis.shareable.Shareable";
 const DXO: &str = "DXO";

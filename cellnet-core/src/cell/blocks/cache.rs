@@ -156,7 +156,7 @@ impl<R> Cache<R> {
         let place = Place::from(&asked.block);
         let key = (asked.asker.origin.clone(), asked.id.clone());
         let flights: usize = self.pulls.values().map(|pull| pull.flights.len()).sum();
-        if flights >= MOST_FLIGHTS || self.sent.contains_key(&key) {
+        if self.is_taken(&key) || flights >= MOST_FLIGHTS {
             return Verdict::Forward(request);
         }
         let waits = !asked.fresh && !self.hold.is_zero() && self.must_wait(&id, place, now);
@@ -169,7 +169,10 @@ impl<R> Cache<R> {
             }
             None => {
                 self.sent.insert(key.clone(), (id, place));
-                (Stage::Sent(Sent { key, hop: Some(hop), at: now }), Verdict::Forward(request))
+                (
+                    Stage::Sent(Sent { key, hop: Some(hop), at: now, doubtful: false }),
+                    Verdict::Forward(request),
+                )
             }
         };
         pull.flights.insert(place, Flight { stage, waiters: VecDeque::new() });
@@ -194,6 +197,11 @@ impl<R> Cache<R> {
     ) -> Option<Learnt<R>> {
         let (id, place) = self.answers(answered).filter(|((owner, _), _)| **owner == *target)?;
         let pull = self.pulls.get_mut(&id)?;
+        let sent = pull.flights.get(&place).map(|flight| &flight.stage);
+        if matches!(sent, Some(Stage::Sent(Sent { doubtful: true, .. }))) {
+            let released = self.next_in_line(&id, place, now);
+            return Some(Learnt { waiters: Vec::new(), released, kept: None });
+        }
         let flight = pull.flights.remove(&place)?;
         pull.arrived(cost(&reply), now);
         if let Stage::Sent(sent) = flight.stage {
@@ -209,11 +217,11 @@ impl<R> Cache<R> {
     /// Takes a refusal that passes: it may be about the asker alone, so the next one's request goes on its way.
     pub(crate) fn refused(&mut self, answered: &Answered, now: Instant) -> Vec<Release<R>> {
         let Some((id, place)) = self.answers(answered) else { return Vec::new() };
-        self.next_in_line(&id, place, now).into_iter().collect()
+        self.next_in_line(&id, place, now)
     }
 
     /// Gives up a request that could not go on its way.
-    pub(crate) fn failed(&mut self, (id, place): &(PullId, Place), now: Instant) -> Option<Release<R>> {
+    pub(crate) fn failed(&mut self, (id, place): &(PullId, Place), now: Instant) -> Vec<Release<R>> {
         self.next_in_line(id, *place, now)
     }
 
@@ -262,26 +270,43 @@ impl<R> Cache<R> {
     }
 
     /// Gives up what was asked for a block, if anything, and lets the next request go on its way.
-    fn next_in_line(&mut self, id: &PullId, place: Place, now: Instant) -> Option<Release<R>> {
-        let flight = self.pulls.get_mut(id)?.flights.remove(&place)?;
-        let Flight { stage, mut waiters } = flight;
-        let next = match stage {
-            Stage::Held(waiter) => Some(waiter),
+    fn next_in_line(&mut self, id: &PullId, place: Place, now: Instant) -> Vec<Release<R>> {
+        let flight = self.pulls.get_mut(id).and_then(|pull| pull.flights.remove(&place));
+        let Some(Flight { stage, waiters: mut line }) = flight else { return Vec::new() };
+        match stage {
+            Stage::Held(waiter) => line.push_front(waiter),
             Stage::Sent(sent) => {
                 self.sent.remove(&sent.key);
-                waiters.pop_front()
             }
-        };
-        let Waiter { asker, id: request_id, request, .. } = next?;
-        let key = (asker.origin, request_id);
-        if self.sent.contains_key(&key) {
-            // Nobody honest uses an id twice; its request goes, and the others ask again in their time.
-            return Some(Release { request, block: None });
         }
-        self.sent.insert(key.clone(), (id.clone(), place));
-        let stage = Stage::Sent(Sent { key, hop: None, at: now });
-        self.pulls.get_mut(id)?.flights.insert(place, Flight { stage, waiters });
-        Some(Release { request, block: Some((id.clone(), place)) })
+        let mut released = Vec::new();
+        while let Some(Waiter { asker, id: request_id, request, .. }) = line.pop_front() {
+            let key = (asker.origin, request_id);
+            if self.is_taken(&key) {
+                // It goes on by itself, and the others wait for somebody else's reply.
+                released.push(Release { request, block: None });
+                continue;
+            }
+            self.sent.insert(key.clone(), (id.clone(), place));
+            let stage = Stage::Sent(Sent { key, hop: None, at: now, doubtful: false });
+            if let Some(pull) = self.pulls.get_mut(id) {
+                pull.flights.insert(place, Flight { stage, waiters: line });
+            }
+            released.push(Release { request, block: Some((id.clone(), place)) });
+            break;
+        }
+        released
+    }
+
+    /// Whether a request on its way has this id. Nobody honest uses an id twice; if somebody does, it cannot be said which of
+    /// the two a reply is for.
+    fn is_taken(&mut self, key: &(ByteString, ByteString)) -> bool {
+        let Some((id, place)) = self.sent.get(key) else { return false };
+        let flight = self.pulls.get_mut(id).and_then(|pull| pull.flights.get_mut(place));
+        if let Some(Flight { stage: Stage::Sent(sent), .. }) = flight {
+            sent.doubtful = true;
+        }
+        true
     }
 
     /// A link ended: who asked by it waits no longer, and what was sent by it is sent again.
@@ -306,7 +331,7 @@ impl<R> Cache<R> {
                 true
             });
         }
-        lost.into_iter().filter_map(|(id, place)| self.next_in_line(&id, place, now)).collect()
+        lost.into_iter().flat_map(|(id, place)| self.next_in_line(&id, place, now)).collect()
     }
 
     /// Does what is due. Says when it will have to be done again, if anything is left.
@@ -329,7 +354,7 @@ impl<R> Cache<R> {
                 Stage::Held(_) => false,
             });
             let stale: Vec<_> = stale.map(|(place, _)| *place).collect();
-            released.extend(stale.into_iter().filter_map(|place| self.next_in_line(&id, place, now)));
+            released.extend(stale.into_iter().flat_map(|place| self.next_in_line(&id, place, now)));
             released.extend(self.release(&id, now));
         }
         self.pulls.retain(|(source, token), pull| {

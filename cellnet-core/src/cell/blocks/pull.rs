@@ -65,6 +65,8 @@ pub(super) struct Sent {
     /// Where to; `None` for the moment in which the next hop is looked up.
     pub(super) hop: Option<Hop>,
     pub(super) at: Instant,
+    /// Another request has the same id, so the reply may be that one's.
+    pub(super) doubtful: bool,
 }
 
 /// The neighbour that a request was sent to.

@@ -241,7 +241,7 @@ fn a_request_that_cannot_go_on_makes_room_for_the_next() {
     for request in [2, 3] {
         let [Release { request: first, block: Some(block) }] = &released[..] else { panic!("{released:?}") };
         assert_eq!(*first, request);
-        released = bench.cache.failed(block, bench.now).into_iter().collect();
+        released = bench.cache.failed(block, bench.now);
     }
     assert!(released.is_empty());
     assert_eq!(bench.ask(1, 0), Seen::Forwarded(4));
@@ -295,14 +295,32 @@ fn who_asks_again_waits_once_and_under_its_new_id() {
 }
 
 #[test]
-fn an_id_that_is_used_twice_is_not_followed_twice() {
+fn a_reply_to_an_id_that_is_used_twice_is_nobody_elses() {
     let mut bench = Bench::new(10);
     bench.ask(1, 0);
     let (seen, _) = bench.ask_with(|asked| asked.id = id(1), 1, 1);
     assert_eq!(seen, Seen::Forwarded(2));
     bench.ask(2, 0);
-    assert_eq!(bench.reply(1, 1, 7), [3], "of the first use");
-    assert_eq!(bench.reply_with(|_, _| {}, 1, 1, 8), None);
+    bench.ask(3, 0);
+    // It may be either block, so the next one goes, and whoever waits does so for that one's reply.
+    assert_eq!(bench.reply_with(|_, _| {}, 1, 1, 7), Some((vec![], vec![3])));
+    assert!(bench.kept().is_empty());
+    assert_eq!(bench.reply(2, 3, 8), [4]);
+}
+
+/// Who waits has an id that is on its way by now, for something else.
+#[test]
+fn a_request_with_a_second_hand_id_goes_by_itself_and_the_others_wait_on() {
+    let mut bench = Bench::new(10);
+    bench.ask(1, 0);
+    let (seen, _) = bench.ask_with(|asked| asked.id = id(77), 2, 0);
+    assert_eq!(seen, Seen::Kept(2));
+    (3..=4).for_each(|child| assert_eq!(bench.ask(child, 0), Seen::Kept(child as u32)));
+    let (seen, _) = bench.ask_with(|asked| asked.id = id(77), 2, 9);
+    assert_eq!(seen, Seen::Forwarded(5));
+    let released = bench.cache.refused(&answered(1, 1), bench.now);
+    assert_eq!(bench.depart(released), [2, 3]);
+    assert_eq!(bench.reply(3, 3, 8), [4]);
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub(super) mod sealed {
 
 use sealed::{Sealed, Wide};
 
-macro_rules! integer {
-    ($type:ty, $dtype:ident, $wide:ident($as:ty), [$($accepted:ident)|*]) => {
+macro_rules! number {
+    ($type:ty, $dtype:ident, $wide:ident($as:ty), $accepts:expr) => {
         impl Element for $type {
             const DTYPE: DType = DType::$dtype;
         }
@@ -65,9 +65,18 @@ macro_rules! integer {
             }
 
             fn accepts(dtype: &DType) -> bool {
-                matches!(dtype, DType::Bool | DType::$dtype $(| DType::$accepted)*)
+                let accepts: fn(&DType) -> bool = $accepts;
+                accepts(dtype)
             }
         }
+    };
+}
+
+macro_rules! integer {
+    ($type:ty, $dtype:ident, $wide:ident($as:ty), [$($accepted:ident)|*]) => {
+        number!($type, $dtype, $wide($as), |dtype| {
+            matches!(dtype, DType::Bool | DType::$dtype $(| DType::$accepted)*)
+        });
     };
 }
 
@@ -80,39 +89,8 @@ integer!(u16, U16, Uint(u64), [U8]);
 integer!(u32, U32, Uint(u64), [U8 | U16]);
 integer!(u64, U64, Uint(u64), [U8 | U16 | U32]);
 
-macro_rules! float {
-    ($type:ty, $dtype:ident) => {
-        impl Element for $type {
-            const DTYPE: DType = DType::$dtype;
-        }
-
-        impl Sealed for $type {
-            fn load(bytes: &[u8], big: bool) -> Self {
-                let bytes = bytes.try_into().expect("an element has its size");
-                if big { Self::from_be_bytes(bytes) } else { Self::from_le_bytes(bytes) }
-            }
-
-            fn widen(self) -> Wide {
-                Wide::Float(self.into())
-            }
-
-            fn narrow(wide: Wide) -> Self {
-                match wide {
-                    Wide::Int(value) => value as Self,
-                    Wide::Uint(value) => value as Self,
-                    Wide::Float(value) => value as Self,
-                }
-            }
-
-            fn accepts(dtype: &DType) -> bool {
-                dtype.is_real()
-            }
-        }
-    };
-}
-
-float!(f32, F32);
-float!(f64, F64);
+number!(f32, F32, Float(f64), DType::is_real);
+number!(f64, F64, Float(f64), DType::is_real);
 
 impl Element for bool {
     const DTYPE: DType = DType::Bool;

@@ -62,7 +62,8 @@ impl FilePull {
     }
 
     /// With [`into_path`](Self::into_path): goes on with what an earlier pull of the same reference has left, and leaves what
-    /// came if this one fails. Without, partial files are removed.
+    /// came if this one fails. Without, partial files are removed. If the owner has less than what is there, all of it is
+    /// pulled anew.
     pub fn resume(mut self) -> Self {
         self.resume = true;
         self
@@ -93,11 +94,31 @@ impl FilePull {
     pub async fn into_path(mut self, path: impl AsRef<Path>) -> Result<u64, PullError> {
         let (path, resume, overwrite) = (path.as_ref().to_owned(), self.resume, self.overwrite);
         let mut part = blocking(move || Part::open(path, resume, overwrite)).await?;
-        let mut tail = self.begin(part.length);
-        while let Some(data) = tail.next(&mut self).await? {
+        let there = part.length;
+        // The last byte comes once more: an owner that has it has not less than what is there.
+        let mut tail = self.begin(there.saturating_sub(1));
+        let mut next = tail.next(&mut self).await;
+        if there > 0 && matches!(next, Ok(None) | Err(PullError::OwnerFailed { .. })) {
+            let ended = next.is_ok();
+            if !ended {
+                // Whatever becomes of this, it is in nobody's way again.
+                part = blocking(move || part.cut(0)).await?;
+            }
+            tail = self.begin(0);
+            next = tail.next(&mut self).await;
+            if ended && matches!(next, Ok(None)) {
+                // All of it was pulled before, and that is all that its owner still knows.
+                tail.there = there;
+            }
+        }
+        let mut next = next?;
+        let at = tail.there;
+        part = blocking(move || part.cut(at)).await?;
+        while let Some(data) = next {
             let length = data.len();
             part = blocking(move || part.append(&data)).await?;
             tail.written(&mut self, length);
+            next = tail.next(&mut self).await?;
         }
         blocking(move || part.finish()).await?;
         Ok(tail.there)

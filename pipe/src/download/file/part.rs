@@ -14,6 +14,7 @@ pub(super) struct Part {
     file: File,
     path: PathBuf,
     part: PathBuf,
+    /// When it was opened.
     pub(super) length: u64,
     overwrite: bool,
     keep: bool,
@@ -44,6 +45,14 @@ impl Part {
 
     pub(super) fn append(mut self, data: &[u8]) -> Result<Self, PullError> {
         self.file.write_all(data).map_err(PullError::Sink)?;
+        Ok(self)
+    }
+
+    /// Forgets what is behind a position.
+    pub(super) fn cut(self, length: u64) -> Result<Self, PullError> {
+        if length < self.length {
+            self.file.set_len(length).map_err(PullError::Sink)?;
+        }
         Ok(self)
     }
 

@@ -6,7 +6,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use cellnet_core::testkit::sim::{Sim, fqcn};
+use cellnet_core::{
+    cell::{HandlerError, Request},
+    fobs::Object,
+    message::Message,
+    testkit::sim::{Sim, fqcn},
+};
 
 use super::{
     part::{Part, part_of},
@@ -78,7 +83,66 @@ async fn a_pull_goes_on_where_another_has_ended() {
     assert_eq!((fs::read(part_of(&to)).unwrap(), to.exists()), (bytes(2000), false));
     assert_eq!(pull().into_path(&to).await.unwrap(), 5500);
     assert_eq!(fs::read(&to).unwrap(), bytes(5500));
-    assert_eq!(transaction.status().receivers[0].bytes, 3000 + 3500);
+    assert_eq!(transaction.status().receivers[0].bytes, 3000 + 3501);
+}
+
+/// What was there of a file that is shorter now.
+#[tokio::test(start_paused = true)]
+async fn more_than_the_owner_has_is_pulled_anew() {
+    let (_server, _site, owner, puller) = two().await;
+    let folder = Folder::new();
+    let (from, to) = (folder.file("from", 5500), folder.0.join("to"));
+    folder.file("to.part", 6000);
+    let offer = async || owner.offer_file(&from, Offer::to(fqcn("site-1"))).await.unwrap().0;
+    let pull = |source: Source| puller.pull_file(&source.owner, source.ref_id).resume().into_path(&to);
+    // An owner of this kind gives up a reference of which somebody claims to have more than there is.
+    let failed = pull(offer().await).await;
+    assert!(matches!(failed, Err(PullError::OwnerFailed { .. })), "{failed:?}");
+    assert_eq!(pull(offer().await).await.unwrap(), 5500);
+    assert_eq!(fs::read(&to).unwrap(), bytes(5500));
+}
+
+/// An owner of the reference says that there is no more, whatever somebody has beyond the end.
+fn owner_of_the_reference(cell: &Cell, content: Vec<u8>) {
+    cell.handle(wire::CHANNEL, wire::TOPIC, move |request: Request| {
+        let ask = wire::Ask::decode(&request.message.payload).unwrap();
+        let at = ask.state.as_ref().and_then(wire::received_bytes).unwrap_or(0) as usize;
+        let told = match content.get(at..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => {
+                let data = Bytes::copy_from_slice(&rest[..rest.len().min(1000)]);
+                let state = wire::file_state((at + data.len()) as u64);
+                wire::Told::Ok { state, data: Object::Bin(data) }
+            }
+            None => wire::Told::Eof,
+        };
+        async move { Ok::<_, HandlerError>(Message::new(told.encode())) }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_before_what_is_there_is_not_taken_for_its_end() {
+    for (there, now) in [(6000, 5500), (5501, 5500), (5500, 5500), (5499, 5500), (1, 5500)] {
+        let (server, _site, _owner, puller) = two().await;
+        let folder = Folder::new();
+        let to = folder.0.join("to");
+        folder.file("to.part", there);
+        owner_of_the_reference(&server, bytes(now));
+        let pull = puller.pull_file(&fqcn("server"), "R1").resume();
+        assert_eq!(pull.into_path(&to).await.unwrap(), now as u64, "{there}");
+        assert_eq!(fs::read(&to).unwrap(), bytes(now), "{there}");
+    }
+}
+
+/// The process ended after the last answer, before the file had its name.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_pulled_before_gets_its_name() {
+    let (server, _site, _owner, puller) = two().await;
+    let folder = Folder::new();
+    let to = folder.0.join("to");
+    folder.file("to.part", 5500);
+    owner_of_the_reference(&server, Vec::new());
+    assert_eq!(puller.pull_file(&fqcn("server"), "R1").resume().into_path(&to).await.unwrap(), 5500);
+    assert_eq!(fs::read(&to).unwrap(), bytes(5500));
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,6 +30,13 @@ impl Arrays {
     }
 }
 
+impl Arrays {
+    /// Leaves them to whoever fetches them, until that has lasted too long.
+    pub(super) fn stay(mut self) {
+        self.0 = None;
+    }
+}
+
 impl Drop for Arrays {
     fn drop(&mut self) {
         self.0.iter().for_each(Transaction::release);

@@ -67,7 +67,8 @@ pub struct TaskExchange {
     pub submit_timeout: Duration,
     /// How often a result is sent again; `None` for no limit. 3 by default.
     pub max_resends: Option<u32>,
-    /// How long the arrays of a result wait to be fetched, since somebody fetched last. 1,800 s by default.
+    /// How long the arrays of a result wait to be fetched, since somebody fetched last. 1,800 s by default. Zero: nobody is
+    /// waited for, and they stay for [`submit_timeout`](Self::submit_timeout).
     pub download_timeout: Duration,
     /// Whether the trainer lives as long as the job. If not, it handles one task.
     pub launch_once: bool,
@@ -460,6 +461,12 @@ mod tests {
         }
         assert_eq!(changed("/TASK_EXCHANGE/max_resends", Value::Null).unwrap().task.max_resends, None);
         assert_eq!(changed("/TASK_EXCHANGE/max_resends", (-1).into()).unwrap().task.max_resends, Some(0));
+    }
+
+    #[test]
+    fn a_wait_for_fetches_may_be_none() {
+        let config = changed("/TASK_EXCHANGE/download_complete_timeout", 0.into()).unwrap();
+        assert_eq!(config.task.download_timeout, Duration::ZERO);
     }
 
     #[test]

@@ -35,9 +35,12 @@ mod properties;
 mod sigterm;
 mod task;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use cellnet_core::cell::Cell;
@@ -187,7 +190,9 @@ impl FlareClient {
     /// for one task, that was it: [`receive`](Self::receive) then says `None`.
     ///
     /// The waits count from the last progress: [`TaskExchange::submit_timeout`] for each try to hand over the result, and
-    /// [`TaskExchange::download_timeout`] for its arrays, or a few seconds once the job is done. A dropped future gives up;
+    /// [`TaskExchange::download_timeout`] for its arrays, or a few seconds once the job is done. If that is zero, nobody is
+    /// waited for: the arrays stay for [`TaskExchange::submit_timeout`] since somebody fetched last, as long as the client
+    /// is there. A dropped future gives up;
     /// whether the job has the result is then not known.
     ///
     /// # Errors
@@ -200,14 +205,22 @@ impl FlareClient {
         };
         let mut shareable = model.to_shareable()?;
         shareable.set_return_code(code::OK);
-        let offer = self.offer.clone().ttl(self.config.task.download_timeout);
+        let task_config = &self.config.task;
+        let waits = !task_config.download_timeout.is_zero();
+        let life = if waits { task_config.download_timeout } else { task_config.submit_timeout };
+        let offer = self.offer.clone().ttl(life);
         let encoded = self.downloads.encode(shareable.into_object(), offer)?;
         let reply = PipeMessage::new_reply(&task.reply_to, encoded.payload.clone());
         // However this ends, nobody needs the arrays after it.
         let arrays = Arrays(encoded.transaction);
         self.hand_over(&reply).await?;
         self.asked.store(false, Relaxed);
-        let fetched = arrays.fetched(&self.life).await;
+        let fetched = if waits {
+            arrays.fetched(&self.life).await
+        } else {
+            arrays.stay();
+            Ok(())
+        };
         if !self.config.task.launch_once {
             self.life.finish(End::Done);
         }
@@ -255,11 +268,14 @@ impl FlareClient {
         }
     }
 
-    /// Lets go of everything in order: a job that still waits for a result is told that there will be none, and the cell
-    /// says goodbye to its neighbours. Gives the end, [`End::Stopped`] if there was none before.
+    /// Lets go of everything in order: a job that still waits for a result, also of a task that nobody
+    /// [received](Self::receive) yet, is told that there will be none, and the cell says goodbye to its neighbours. Gives
+    /// the end, [`End::Stopped`] if there was none before.
     pub async fn close(self) -> End {
         let gives_up = matches!(self.life.end(), None | Some(End::Stopped));
-        if gives_up && self.asked.load(Relaxed) {
+        // From now on what comes stays in the pipe.
+        self.tasks.stop().await;
+        if gives_up && (self.asked.load(Relaxed) || self.is_asked_unheard().await) {
             self.tasks.notify_abort(text_payload("the trainer gives up")).await;
         }
         self.life.finish(End::Stopped);
@@ -269,7 +285,29 @@ impl FlareClient {
         }
         self.life.end().unwrap_or(End::Stopped)
     }
+
+    /// Whether there is a task that the job takes for received, because this side has acknowledged it. What waits is taken
+    /// out.
+    async fn is_asked_unheard(&self) -> bool {
+        let asks =
+            |message: &PipeMessage| message.msg_type == MessageType::Request && !message.topic.is_last();
+        while let Some(event) = self.tasks.next().await {
+            if matches!(&event, PipeEvent::Message(message) if asks(message)) {
+                return true;
+            }
+        }
+        for _ in 0..MOST_UNHEARD {
+            match self.tasks.pipe().receive(Some(Duration::ZERO)).await {
+                Ok(Some(message)) if asks(&message) => return true,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        false
+    }
 }
 
 /// What metrics are sent about. Source: `client/flare_agent.py`.
 const METRIC: &str = "metric";
+/// Messages that are looked at for a task before this side leaves; a job sends one at a time.
+const MOST_UNHEARD: usize = 1024;
