@@ -61,6 +61,11 @@ impl Filters {
         filters.entry(channel, topic).push(filter);
     }
 
+    /// Whether there are filters at a stage.
+    pub(crate) fn any(&self, stage: Stage) -> bool {
+        !self.stages[stage as usize].read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Asks the filters in turn; the first that refuses ends it.
     pub(crate) fn pass(
         &self,

@@ -174,7 +174,9 @@ impl Inner {
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
-        let Some(Ok(target)) = headers.shared_text(cn::DESTINATION).map(Fqcn::parse) else {
+        let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
+        let target = if mine { Some(self.me().clone()) } else { headers.fqcn(cn::DESTINATION) };
+        let Some(target) = target else {
             return self.drop_message(link, "destination is missing or no cell name");
         };
         if headers.text(cn::MSG_TYPE).is_none() {
@@ -183,11 +185,13 @@ impl Inner {
         if !self.vouched(link, &headers) {
             return;
         }
-        let text = |headers: &Headers, key| headers.shared_text(key).unwrap_or_default();
-        let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));
-        let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
-        if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
-            return self.refuse(&headers, Some(link), ReturnReason::CannotForward, instead);
+        if self.filters.any(Stage::Incoming) {
+            let text = |key| headers.shared_text(key).unwrap_or_default();
+            let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
+            let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
+            if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
+                return self.refuse(&headers, Some(link), ReturnReason::CannotForward, instead);
+            }
         }
         if kind == Some(MessageKind::Request)
             && let Some(interceptor) = self.interceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -197,7 +201,7 @@ impl Inner {
                 return self.refuse(&headers, Some(link), ReturnReason::Intercepted, instead);
             }
         }
-        if target != *self.me() {
+        if !mine {
             return self.forward(link, park, &target, headers, body);
         }
         if let Err(error) = route::guard(&headers, self.me()) {
@@ -214,7 +218,7 @@ impl Inner {
             Some(MessageKind::Request) => {
                 if park.holds(self.me().as_str())
                     && !headers.flag(cn::REPLY_EXPECTED)
-                    && *channel != *sm::STREAM_CHANNEL
+                    && headers.text(cn::CHANNEL) != Some(sm::STREAM_CHANNEL)
                 {
                     return park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
                 }
@@ -360,12 +364,15 @@ impl Inner {
             Some(instead) => Err(RequestError::Filtered(instead.error().unwrap_or_default().to_owned())),
             None => Ok(Message { headers, payload }),
         };
-        for id in ids {
-            if !self.pending.complete(id, Some(origin.clone()), outcome.clone()) {
+        let complete = |id: Uuid, outcome| {
+            if !self.pending.complete(id, Some(origin.clone()), outcome) {
                 self.links.counters.late_replies.add(1);
                 tracing::debug!(%origin, %id, "reply that nobody waits for dropped");
             }
-        }
+        };
+        let Some((&last, ids)) = ids.split_last() else { return };
+        ids.iter().for_each(|&id| complete(id, outcome.clone()));
+        complete(last, outcome);
     }
 
     /// A request that came back: the waiter is found by whom it was for.
