@@ -69,11 +69,12 @@ impl Files {
 /// Tells what arrives, until it is dropped: as a log, and as events on standard output if that is wanted.
 pub(crate) async fn tell(mut arrivals: Arrivals, json: bool) {
     while let Some(Arrival { origin, path, outcome, .. }) = arrivals.next().await {
+        let place = if path.is_empty() { "the inbox".to_owned() } else { format!("'{path}' in the inbox") };
         match &outcome {
-            Ok(receipt) => tracing::info!("'{origin}' sent '{path}': {receipt}"),
+            Ok(receipt) => tracing::info!("'{origin}' sent to {place}: {receipt}"),
             Err(error) => {
                 tracing::warn!(
-                    "'{origin}' did not get '{path}' into the inbox: {error} ({})",
+                    "'{origin}' did not get into {place} what it sent: {error} ({})",
                     error.reason()
                 );
             }
