@@ -49,7 +49,7 @@ fn main() {
         for place in &places {
             sides.push(Box::new(Cp::start(scheme, &cellnet, &pki, place)));
         }
-        sides.push(Box::new(Bare::open(scheme, &ends, &pki, &load)));
+        sides.push(Box::new(Bare { scheme, ends: &ends, pki: &pki, load: &load }));
     }
     match python() {
         Some(python) => sides.push(Box::new(Nvflare::start(&python, &places[0]))),

@@ -10,7 +10,7 @@ use std::{
 use cellnet_benches::{
     bare,
     driver::is_secure,
-    way::{Ends, Load, Way},
+    way::{Ends, Load},
 };
 use cellnet_core::testkit::pki::Pki;
 
@@ -79,18 +79,12 @@ impl Side for Cp<'_> {
     }
 }
 
-/// The bare connection: a loop that writes from memory and one that reads into memory, on a thread each.
+/// A bare connection: a loop that writes from memory and one that reads into memory, on a thread each.
 pub(crate) struct Bare<'e> {
-    scheme: &'static str,
-    ends: &'e Ends,
-    load: &'e Load,
-    way: Way,
-}
-
-impl<'e> Bare<'e> {
-    pub(crate) fn open(scheme: &'static str, ends: &'e Ends, pki: &Pki, load: &'e Load) -> Self {
-        Self { scheme, ends, load, way: bare::open(ends, scheme, pki) }
-    }
+    pub(crate) scheme: &'static str,
+    pub(crate) ends: &'e Ends,
+    pub(crate) pki: &'e Pki,
+    pub(crate) load: &'e Load,
 }
 
 impl Side for Bare<'_> {
@@ -98,9 +92,11 @@ impl Side for Bare<'_> {
         Name { side: "bare", scheme: self.scheme, files: "no files".into() }
     }
 
+    /// The connection is made before the clock starts, and each time, as QUIC gives up those that are idle.
     fn turn(&mut self, bytes: u64) -> Turn {
+        let mut way = bare::open(self.ends, self.scheme, self.pki);
         let (before, frames) = (own_cpu(), bytes.div_ceil(self.load.body.len() as u64));
-        let took = self.ends.carry(&mut self.way, self.load, frames as usize);
+        let took = self.ends.carry(&mut way, self.load, frames as usize);
         Turn { seconds: took.as_secs_f64(), cpu: own_cpu() - before }
     }
 }
