@@ -75,16 +75,19 @@ const MEMORY: &str = "/dev/shm";
 
 /// What cargo built for a release.
 fn built(name: &str) -> PathBuf {
-    let this = env::current_exe().expect("a program has a path");
-    let target = this.ancestors().nth(3).expect("benches are in target/release/deps");
-    target.join("release").join(name)
+    target().join("release").join(name)
 }
 
 /// The Python that has nvflare, as `cellnet/tests/interop` installs it.
 fn python() -> Option<PathBuf> {
-    let homes = built("").ancestors().nth(2)?.join("python").read_dir().ok()?;
-    let homes = homes.filter_map(|home| Some(home.ok()?.path()));
+    let homes = target().join("python").read_dir().ok()?.filter_map(|home| Some(home.ok()?.path()));
     homes.filter(|home| home.join("complete").exists()).map(|home| home.join("bin/python")).max()
+}
+
+/// The target directory of cargo.
+fn target() -> PathBuf {
+    let this = env::current_exe().expect("a program has a path");
+    this.ancestors().nth(3).expect("benches are in target/release/deps").into()
 }
 
 /// A folder with the file to be copied, which goes when this is dropped.
