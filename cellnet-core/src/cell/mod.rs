@@ -167,6 +167,19 @@ impl Cell {
         self.inner().register(channel, topic, Handler::message(handler));
     }
 
+    /// [`handle`](Self::handle) with a handler that neither waits nor computes for long.
+    ///
+    /// It is called by the task that reads the connection, without a task of its own and whatever number of other
+    /// handlers run, which is the fastest way to answer. Nothing else from that neighbour is read meanwhile, so a
+    /// handler that needs more than some ten microseconds belongs to [`handle`](Self::handle).
+    pub fn handle_quick<F, A>(&self, channel: &str, topic: &str, handler: F)
+    where
+        F: Fn(Request) -> Result<A, HandlerError> + Send + Sync + 'static,
+        A: Into<Answer>,
+    {
+        self.inner().register(channel, topic, Handler::quick(handler));
+    }
+
     /// Stops answering on exactly this channel and topic. Handlers that run go on.
     pub fn unhandle(&self, channel: &str, topic: &str) {
         self.inner().unregister(channel, topic);

@@ -77,11 +77,14 @@ impl From<Message> for Answer {
 pub(crate) enum Handler {
     /// Takes whole messages.
     Message(MessageHandler),
+    /// Takes whole messages and never waits.
+    Quick(QuickHandler),
     /// Reads streams as they arrive.
     Stream(StreamHandler),
 }
 
 type MessageHandler = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, HandlerError>> + Send + Sync>;
+type QuickHandler = Arc<dyn Fn(Request) -> Result<Answer, HandlerError> + Send + Sync>;
 pub(crate) type StreamHandler =
     Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
 
@@ -98,6 +101,14 @@ impl Handler {
         }))
     }
 
+    pub(crate) fn quick<F, A>(handler: F) -> Self
+    where
+        F: Fn(Request) -> Result<A, HandlerError> + Send + Sync + 'static,
+        A: Into<Answer>,
+    {
+        Self::Quick(Arc::new(move |request| handler(request).map(Into::into)))
+    }
+
     pub(crate) fn stream<F, Fut>(handler: F) -> Self
     where
         F: Fn(IncomingStream) -> Fut + Send + Sync + 'static,
@@ -111,6 +122,7 @@ impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Message(_) => "Handler::Message",
+            Self::Quick(_) => "Handler::Quick",
             Self::Stream(_) => "Handler::Stream",
         })
     }

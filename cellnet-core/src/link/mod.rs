@@ -11,6 +11,7 @@ mod lanes;
 mod liveness;
 mod outbox;
 mod park;
+mod pen;
 mod race;
 mod reader;
 mod run;

@@ -7,8 +7,9 @@ use tracing::Instrument;
 
 use super::{
     Host, Link, LinkError, Park, chain,
+    pen::Counters,
     reader::{empty_park, read_lane},
-    writer::{Counters, write_lane},
+    writer::write_lane,
 };
 use crate::transport::{Batch, Connection};
 

@@ -113,7 +113,7 @@ fn check(args: &Args) -> Result<Fqcn, Failure> {
 
 /// Answers every request on a channel with its own payload.
 fn echo(cell: &Cell, channel: &str) {
-    cell.handle(channel, ANY, |request: Request| async move {
+    cell.handle_quick(channel, ANY, |request: Request| {
         Ok::<_, HandlerError>(Message::new(request.message.payload))
     });
 }
