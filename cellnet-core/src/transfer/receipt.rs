@@ -42,6 +42,7 @@ impl Receipt {
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} files, {} bytes, blake3 {}", self.files, self.bytes, self.digest_hex())
+        let files = if self.files == 1 { "file" } else { "files" };
+        write!(f, "{} {files}, {} bytes, blake3 {}", self.files, self.bytes, self.digest_hex())
     }
 }

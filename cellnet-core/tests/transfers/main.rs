@@ -1,5 +1,6 @@
 //! Files and directories between cells over `mem://`, with the clock paused.
 
+mod beside;
 mod fanout;
 mod faults;
 mod hostile;

@@ -69,12 +69,12 @@ impl Files {
 /// Tells what arrives, until it is dropped: as a log, and as events on standard output if that is wanted.
 pub(crate) async fn tell(mut arrivals: Arrivals, json: bool) {
     while let Some(Arrival { origin, path, outcome, .. }) = arrivals.next().await {
+        let place = if path.is_empty() { "the inbox".to_owned() } else { format!("'{}' in the inbox", path.escape_debug()) };
         match &outcome {
-            Ok(receipt) => tracing::info!("'{origin}' sent '{}': {receipt}", path.escape_debug()),
+            Ok(receipt) => tracing::info!("'{origin}' sent to {place}: {receipt}"),
             Err(error) => {
                 tracing::warn!(
-                    "'{origin}' did not get '{}' into the inbox: {error} ({})",
-                    path.escape_debug(),
+                    "'{origin}' did not get into {place} what it sent: {error} ({})",
                     error.reason()
                 );
             }

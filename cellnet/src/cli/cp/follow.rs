@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cellnet::{
     Fqcn, ReturnCode,
-    transfer::{Outgoing, Phase, Progress, Receipt, TransferError},
+    transfer::{Outgoing, Phase, Progress, Reason, Receipt, TransferError},
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -31,7 +31,7 @@ pub(crate) struct Ended {
 /// Why there is no receipt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Lost {
-    #[error(transparent)]
+    #[error("{}{}", .0, advice(.0))]
     Transfer(TransferError),
     #[error("{}", chain(.0))]
     Download(DownloadError),
@@ -39,6 +39,15 @@ pub(crate) enum Lost {
     Unreached { peer: Fqcn, within: Duration },
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
+}
+
+/// What the user can do about it.
+fn advice(error: &TransferError) -> &'static str {
+    match error.reason() {
+        Reason::Exists => "; --overwrite replaces what is there",
+        Reason::Stalled => "; run the same command again to go on from here",
+        _ => "",
+    }
 }
 
 impl Following {

@@ -57,7 +57,7 @@ pub(crate) enum DownloadError {
     )]
     NoFile(Fqcn, String),
     #[error(
-        "'{0}' knows neither transfers nor the channel '{CHANNEL}'; run it with cellnet serve --inbox, or add a call-back"
+        "'{0}' knows neither transfers nor the channel '{CHANNEL}'; run it with cellnet serve --inbox, or --outbox to fetch from it, or add a call-back"
     )]
     Deaf(Fqcn),
     #[error("'{0}' refused '{1}' with {2}: {3}")]

@@ -90,7 +90,10 @@ impl Report {
 
     fn sentence(&self) -> String {
         let files = if self.files == 1 { "1 file".to_owned() } else { format!("{} files", self.files) };
-        let took = HumanDuration(std::time::Duration::from_secs_f64(self.seconds));
+        let took = match self.seconds {
+            few @ ..100.0 => format!("{few:.1} seconds"),
+            many => HumanDuration(std::time::Duration::from_secs_f64(many)).to_string(),
+        };
         let resumed = match self.resumed_bytes {
             0 => String::new(),
             bytes => format!(", {} of it before", HumanBytes(bytes)),
