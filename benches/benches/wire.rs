@@ -14,7 +14,7 @@ use cellnet_core::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn head() -> Headers {
-    let mut headers = Headers::with_capacity(16);
+    let mut headers = Headers::roomy();
     let texts = [
         (cn::TOPIC, "train"),
         (cn::CHANNEL, "task"),

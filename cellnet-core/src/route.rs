@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use bytestring::ByteString;
+use bytes::{BufMut, Bytes};
+use rmp::encode;
 
 use crate::{
     fqcn::Fqcn,
-    wire::{Headers, Value, keys::cn},
+    wire::{Headers, Limits, Scanner, Shape, keys::cn},
 };
 
 /// The names that have a link to this cell right now.
@@ -62,33 +63,61 @@ pub(crate) enum RouteError {
 
 /// Checks that `me` has not seen the message and that it has not come too far. A malformed route counts as empty.
 pub(crate) fn guard(headers: &Headers, me: &Fqcn) -> Result<(), RouteError> {
-    let route = headers.get(cn::ROUTE).and_then(Value::as_array).unwrap_or_default();
-    if route.iter().filter_map(hop_name).any(|name| *name == me.as_str()) {
+    let mut seen = false;
+    let route = route(headers, |name| seen |= name == me.as_str());
+    if seen {
         return Err(RouteError::Loop);
     }
-    if route.len() >= MAX_HOPS { Err(RouteError::TooLong) } else { Ok(()) }
+    if route.is_some_and(|route| route.hops >= MAX_HOPS) { Err(RouteError::TooLong) } else { Ok(()) }
 }
 
 /// Appends `me` to the route; a malformed one is begun anew.
 pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
-    let hop = Value::Array(vec![me.into(), Value::F64(time)]);
-    match headers.get_mut(cn::ROUTE) {
-        Some(Value::Array(route)) if route.iter().all(|hop| hop_name(hop).is_some()) => route.push(hop),
-        _ => headers.set(ByteString::from_static(cn::ROUTE), Value::Array(vec![hop])),
-    }
+    let before = route(headers, |_| {}).map(|route| (route.hops, Bytes::copy_from_slice(route.encoded)));
+    let (hops, encoded) = before.unwrap_or_default();
+    headers.set_encoded(cn::ROUTE, |out| {
+        let mut write = |hops| {
+            let mut to = (&mut *out).writer();
+            encode::write_array_len(&mut to, hops)?;
+            to.get_mut().extend_from_slice(&encoded);
+            encode::write_array_len(&mut to, 2)?;
+            encode::write_str(&mut to, me.as_str())?;
+            encode::write_f64(&mut to, time)
+        };
+        write(hops as u32 + 1).expect("a buffer in memory takes everything");
+    });
 }
 
-/// The name in `[name, time]`.
-fn hop_name(hop: &Value) -> Option<&ByteString> {
-    match hop.as_array()? {
-        [name, time] if time.as_f64().is_some() => name.as_text(),
-        _ => None,
+/// A well-formed route.
+struct Route<'a> {
+    hops: usize,
+    /// The hops one after another.
+    encoded: &'a [u8],
+}
+
+/// Reads the route and names its hops; `None` if there is none, or a malformed one.
+fn route<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<Route<'a>> {
+    let encoded = headers.encoded(cn::ROUTE)?;
+    let mut scanner = Scanner::new(encoded, Limits::HEADERS);
+    let Ok(Shape::Array(hops)) = scanner.step() else { return None };
+    let encoded = scanner.rest();
+    for _ in 0..hops {
+        let [Ok(Shape::Array(2)), Ok(Shape::Text(name)), Ok(time)] = std::array::from_fn(|_| scanner.step())
+        else {
+            return None;
+        };
+        if !matches!(time, Shape::Float(_) | Shape::Uint(_) | Shape::Int(_)) {
+            return None;
+        }
+        each(name);
     }
+    Some(Route { hops, encoded })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Value;
 
     fn headers(route: Value) -> Headers {
         [(cn::ROUTE, route)].into_iter().collect()

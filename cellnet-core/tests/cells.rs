@@ -46,17 +46,18 @@ async fn a_request_crosses_a_relay_and_its_reply_comes_back() {
 async fn relay_keeps_unknown_headers() {
     let (server, _relay, site) = chain(&Sim::new()).await;
     server.handle(PLAIN, "*", |request: Request| async move {
-        let route = request.message.headers.get(cn::ROUTE).and_then(Value::as_array).unwrap().to_vec();
+        let route = request.message.headers.get(cn::ROUTE).unwrap();
+        let route = route.as_array().unwrap().to_vec();
         let names: Vec<_> =
             route.iter().map(|hop| hop.as_array().unwrap()[0].as_str().unwrap().to_owned()).collect();
-        let odd = request.message.headers.get("x-odd").cloned().unwrap();
+        let odd = request.message.headers.get("x-odd").unwrap();
         Ok::<_, HandlerError>(Message::new(names.join(">")).with_header("x-odd", odd))
     });
     let odd = Value::Map(vec![(Value::text("k"), Value::Array(vec![Value::Nil, Value::F64(0.5)]))]);
     let message = Message::empty().with_header("x-odd", odd.clone());
     let reply = site.request(server.name(), PLAIN, "t", message).await.unwrap();
     assert_eq!(reply.payload.as_bytes(), b"relay.site>relay>server");
-    assert_eq!(reply.headers.get("x-odd"), Some(&odd));
+    assert_eq!(reply.headers.get("x-odd"), Some(odd));
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +140,7 @@ async fn filters_refuse_with_an_answer_and_an_interceptor_returns() {
         true => Err(Message::failure(ReturnCode::UNAUTHENTICATED, "no secrets here")),
         false => Ok(()),
     });
-    server.intercept(|passing| match passing.headers.text(cn::TOPIC).is_some_and(|topic| *topic == "stop") {
+    server.intercept(|passing| match passing.headers.text(cn::TOPIC).is_some_and(|topic| topic == "stop") {
         true => Err(Message::failure(ReturnCode::ABORT_RUN, "intercepted")),
         false => Ok(()),
     });
@@ -157,7 +158,7 @@ async fn filters_refuse_with_an_answer_and_an_interceptor_returns() {
     let returned = ask("stop", Message::empty()).await.unwrap();
     assert_eq!(
         (code(&returned).as_str(), returned.headers.text(cn::RETURN_REASON).unwrap()),
-        ("abort_run", &"intercept".into())
+        ("abort_run", "intercept")
     );
     assert!(
         matches!(ask("bad", Message::empty()).await, Err(RequestError::Filtered(text)) if text == "never leaves")

@@ -43,12 +43,12 @@ fn payloads_of_captured_frames_come_back_byte_for_byte() {
         let frame = Frame::split(bytes(case)).unwrap();
         let headers = Headers::decode(&frame.head().slice(PREFIX_LEN..)).unwrap();
         let encoding = match headers.get(keys::sm::PAYLOAD_ENCODING) {
-            Some(_) if headers.get(keys::sm::SEQUENCE) != Some(&Value::Int(0)) => continue,
-            Some(_) if headers.get(keys::sm::DATA_TYPE) != Some(&Value::Int(2)) => continue,
+            Some(_) if headers.get(keys::sm::SEQUENCE) != Some(Value::Int(0)) => continue,
+            Some(_) if headers.get(keys::sm::DATA_TYPE) != Some(Value::Int(2)) => continue,
             Some(encoding) => Some(encoding),
             None => headers.get(keys::cn::PAYLOAD_ENCODING),
         };
-        if encoding.and_then(Value::as_str) == Some("fobs") {
+        if encoding.as_ref().and_then(Value::as_str) == Some("fobs") {
             let document = decode(frame.body()).unwrap_or_else(|e| panic!("{}: {e:?}", name(case)));
             assert_eq!(fobs::encode(&document), frame.body(), "{}", name(case));
             seen += 1;

@@ -128,7 +128,7 @@ fn damaged_frames_fail_where_the_reference_drops_them() {
 fn of_equal_keys_the_last_one_counts() {
     let twice = Bytes::from_static(b"\x82\xa1a\x01\xa1a\x02");
     assert_eq!(Value::decode(&twice, Limits::HEADERS).unwrap().get("a"), Some(&Value::Int(2)));
-    assert_eq!(Headers::decode(&twice).unwrap().get("a"), Some(&Value::Int(2)));
+    assert_eq!(Headers::decode(&twice).unwrap().get("a"), Some(Value::Int(2)));
 }
 
 /// Checks prefix and headers against the capture and gives them encoded again.

@@ -261,8 +261,8 @@ async fn requests_without_a_valid_origin_or_destination_are_dropped() {
     let mut raw = Raw::connect(&sim).await;
     raw.hello("raw").await;
     raw.request("bad name", b"", |_| {}).await;
-    raw.request("raw", b"", |headers| drop(headers.remove(cn::DESTINATION))).await;
-    raw.request("raw", b"", |headers| drop(headers.remove(cn::MSG_TYPE))).await;
+    raw.request("raw", b"", |headers| _ = headers.remove(cn::DESTINATION)).await;
+    raw.request("raw", b"", |headers| _ = headers.remove(cn::MSG_TYPE)).await;
     assert!(raw.is_alive("raw").await);
     assert_eq!(server.counters().dropped.get(), 3);
 }

@@ -330,7 +330,7 @@ async fn a_sibling_cannot_put_a_block_into_the_cache() {
         let seen = id.clone();
         relay.add_filter(Stage::Incoming, CHANNEL, BLOCK, move |passing| {
             if passing.kind == Some(MessageKind::Request) {
-                *seen.lock().unwrap() = passing.headers.text(cn::REQ_ID).cloned();
+                *seen.lock().unwrap() = passing.headers.shared_text(cn::REQ_ID);
             }
             Ok(())
         });

@@ -47,7 +47,8 @@ async fn ask(from: &Cell, to: &Cell) -> Result<String, Box<dyn Error>> {
 
 /// Every cell that handles a message writes its name into the header `cn__route`.
 async fn answer_with_route(request: Request) -> Result<Message, HandlerError> {
-    let route = request.message.headers.get("cn__route").and_then(|route| route.as_array());
+    let route = request.message.headers.get("cn__route");
+    let route = route.as_ref().and_then(|route| route.as_array());
     let names = route.unwrap_or_default().iter().filter_map(|hop| hop.as_array()?.first()?.as_str());
     Ok(Message::new(names.collect::<Vec<_>>().join(" > ")))
 }

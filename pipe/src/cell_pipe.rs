@@ -426,7 +426,7 @@ mod tests {
             };
             assert_eq!(stamped.headers.len(), headers.len(), "{:?}", stamped.headers);
             for (key, found) in headers {
-                assert_eq!(stamped.headers.get(key), Some(&value(found)), "{topic} {key}");
+                assert_eq!(stamped.headers.get(key), Some(value(found)), "{topic} {key}");
             }
         }
     }

@@ -260,8 +260,7 @@ fn show_credentials(cell: &Cell, settings: &Settings) {
 fn watch_peer(cell: &Cell, peer: Fqcn, activity: Arc<Activity>) {
     cell.add_filter(Stage::Incoming, ANY, ANY, move |passing: &mut Passing<'_>| {
         let says_something = matches!(passing.kind, Some(MessageKind::Request | MessageKind::Reply));
-        if says_something && passing.headers.text(cn::ORIGIN).is_some_and(|origin| **origin == *peer.as_str())
-        {
+        if says_something && passing.headers.text(cn::ORIGIN).is_some_and(|origin| origin == peer.as_str()) {
             activity.mark();
         }
         Ok(())

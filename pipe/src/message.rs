@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use cellnet_core::{
     fobs,
     message::{Message, Payload},
-    wire::{Headers, Value},
+    wire::Headers,
 };
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ impl PipeMessage {
             topic: topic.parse()?,
             msg_id: text(MSG_ID).ok_or(BadMessage::Missing(MSG_ID))?,
             req_id: text(REQ_ID),
-            start: headers.get(START).and_then(Value::as_f64).unwrap_or_default(),
+            start: headers.number(START).unwrap_or_default(),
             data: payload,
             headers,
         };
@@ -125,7 +125,7 @@ impl PipeMessage {
     pub(crate) fn to_wire(&self) -> Message {
         let own =
             |key: &str| key.starts_with("cell_pipe.") || key.starts_with("cn__") || key.starts_with("sm__");
-        let mut headers = Headers::with_capacity(self.headers.len() + 8);
+        let mut headers = Headers::roomy();
         headers.set(MSG_TYPE, self.msg_type.as_str());
         headers.set(MSG_ID, self.msg_id.clone());
         headers.set(START, self.start);
@@ -142,7 +142,7 @@ impl PipeMessage {
 
     /// What the message occupies in a queue, in bytes.
     pub(crate) fn cost(&self) -> usize {
-        self.data.len() + self.headers.size_bound() + self.msg_id.len() + COST
+        self.data.len() + self.headers.memory() + self.msg_id.len() + COST
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
         message.headers.set("cell_pipe.msg_id", "other");
         let wire = message.to_wire();
         assert_eq!(wire.headers.get("cn__origin"), None);
-        assert_eq!(wire.headers.text(MSG_ID).map(|id| &**id), Some(message.msg_id.as_str()));
+        assert_eq!(wire.headers.text(MSG_ID), Some(message.msg_id.as_str()));
     }
 
     #[test]

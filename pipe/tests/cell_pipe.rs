@@ -375,10 +375,10 @@ async fn messages_are_stamped_as_the_reference_expects() {
     let text = |headers: &cellnet_core::wire::Headers, key| headers.text(key).map(|text| text.to_string());
     assert_eq!(text(request, cn::MSG_ROOT_ID).unwrap(), "a");
     assert_eq!(request.get(cn::MSG_ROOT_TTL), None);
-    assert_eq!(request.get(cn::PASS_THROUGH), Some(&Value::Bool(true)));
+    assert_eq!(request.get(cn::PASS_THROUGH), Some(Value::Bool(true)));
     assert_eq!(text(request, sm::CHANNEL).unwrap(), "cell_pipe.task");
     assert_eq!(text(reply, cn::MSG_ROOT_ID).unwrap(), "b");
-    assert_eq!(reply.get(cn::MSG_ROOT_TTL), Some(&Value::F64(10.0)));
+    assert_eq!(reply.get(cn::MSG_ROOT_TTL), Some(Value::F64(10.0)));
     assert_eq!(text(reply, "cell_pipe.req_id").unwrap(), "a");
     assert_eq!(reply.get(cn::PASS_THROUGH), None);
 
@@ -390,7 +390,7 @@ async fn messages_are_stamped_as_the_reference_expects() {
         assert_eq!((beat.get(cn::MSG_ROOT_ID), beat.get(sm::REQ_ID)), (None, None));
         assert!(beat.flag(sm::OPTIONAL));
     }
-    let end = seen.iter().find(|headers| headers.text(sm::TOPIC).is_some_and(|topic| **topic == *"_END_"));
+    let end = seen.iter().find(|headers| headers.text(sm::TOPIC).is_some_and(|topic| topic == "_END_"));
     assert!(end.unwrap().flag(sm::OPTIONAL));
 }
 
@@ -472,7 +472,7 @@ async fn a_message_whose_acknowledgement_is_late_is_sent_again_and_delivered_onc
         net.set_latency("hub", "far", Duration::ZERO);
     });
     assert!(outcome.unwrap().is_taken());
-    let count = |it: &cellnet_core::wire::Headers| it.text("cell_pipe.msg_id").is_some_and(|id| **id == *"a");
+    let count = |it: &cellnet_core::wire::Headers| it.text("cell_pipe.msg_id").is_some_and(|id| id == "a");
     assert!(seen.lock().unwrap().iter().filter(|headers| count(headers)).count() > 1);
     sender.send_to_peer(&message("b"), None, None).await.unwrap();
     assert_eq!(received(&passive).await.msg_id, "a");

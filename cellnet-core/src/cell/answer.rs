@@ -54,19 +54,19 @@ impl About {
         Self {
             channel,
             topic,
-            request_id: headers.text(cn::REQ_ID).cloned().unwrap_or_default(),
+            request_id: headers.shared_text(cn::REQ_ID).unwrap_or_default(),
             optional: headers.flag(cn::OPTIONAL),
             secure: headers.flag(cn::SECURE),
-            cellnet: headers.get(cn::CELLNET).cloned(),
+            cellnet: headers.get(cn::CELLNET),
         }
     }
 
     /// Puts it into the headers of the reply.
     pub(super) fn put(&self, headers: &mut Headers) {
-        headers.set(name(cn::SECURE), self.secure);
-        headers.set(name(cn::OPTIONAL), self.optional);
+        headers.set(cn::SECURE, self.secure);
+        headers.set(cn::OPTIONAL, self.optional);
         if let Some(cellnet) = &self.cellnet {
-            headers.set(name(cn::CELLNET), cellnet.clone());
+            headers.set(cn::CELLNET, cellnet.clone());
         }
     }
 }
@@ -161,14 +161,14 @@ impl Inner {
                 Ok(())
             }
             ReplyTo::Plain { id, link, about } => {
-                reply.headers.set(name(cn::CHANNEL), about.channel.clone());
-                reply.headers.set(name(cn::TOPIC), about.topic.clone());
-                reply.headers.set(name(cn::REQ_ID), id.clone());
+                reply.headers.set_text(cn::CHANNEL, &about.channel);
+                reply.headers.set_text(cn::TOPIC, &about.topic);
+                reply.headers.set_text(cn::REQ_ID, id);
                 about.put(&mut reply.headers);
                 self.send_plain_reply(origin, link, reply).await
             }
             ReplyTo::Stream { id, about } => {
-                reply.headers.set(name(cn::REQ_ID), about.request_id.clone());
+                reply.headers.set(cn::REQ_ID, about.request_id.clone());
                 about.put(&mut reply.headers);
                 let blob = Blob {
                     target: origin.clone(),
@@ -218,7 +218,7 @@ impl Inner {
         }
         let Some((link, ids)) = plain else { return Ok(()) };
         let mut reply = if message.code().is_none() { message.with_code(ReturnCode::OK) } else { message };
-        reply.headers.set(name(cn::REQ_ID), ids);
+        reply.headers.set(cn::REQ_ID, ids);
         self.send_plain_reply(target, &link, reply).await
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Inner, RequestError,
     answer::ReplyTo,
     filters::{Passing, Stage},
-    inner::{name, set_encoding},
+    inner::set_encoding,
     intake::Job,
     request::Request,
 };
@@ -149,9 +149,9 @@ impl Ask {
     /// Asks the outgoing filters, by the application's channel and topic.
     fn filter(&mut self) -> Result<(), RequestError> {
         let headers = &mut self.message.headers;
-        headers.set(name(cn::CHANNEL), self.channel.clone());
-        headers.set(name(cn::TOPIC), self.topic.clone());
-        headers.set(name(cn::DESTINATION), &self.target);
+        headers.set_text(cn::CHANNEL, &self.channel);
+        headers.set_text(cn::TOPIC, &self.topic);
+        headers.set_text(cn::DESTINATION, self.target.as_str());
         let mut passing = Passing { headers, kind: Some(MessageKind::Request), from: None };
         let refused =
             |instead: Message| RequestError::Filtered(instead.error().unwrap_or_default().to_owned());
@@ -165,10 +165,10 @@ impl Ask {
     fn plain(&mut self, reply_expected: bool) -> (Headers, bytes::Bytes) {
         let mut headers = std::mem::take(&mut self.message.headers);
         set_encoding(&mut headers, &self.message.payload);
-        headers.set(name(cn::REQ_ID), self.id.to_string());
-        headers.set(name(cn::REPLY_EXPECTED), reply_expected);
-        headers.set(name(cn::SECURE), false);
-        headers.set(name(cn::OPTIONAL), self.optional);
+        headers.set_text(cn::REQ_ID, self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        headers.set(cn::REPLY_EXPECTED, reply_expected);
+        headers.set(cn::SECURE, false);
+        headers.set(cn::OPTIONAL, self.optional);
         let headers = self.inner.headers(MessageKind::Request, &self.target, headers);
         (headers, self.message.payload.to_bytes())
     }

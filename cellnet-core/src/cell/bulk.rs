@@ -76,7 +76,7 @@ fn is_carried(key: &Value, value: &Value) -> bool {
     key == cn::ROUTE || !nested && (own || CARRIED.contains(&key))
 }
 
-fn one(carried: &[(&Value, &Value)], entry: &Object) -> Result<(ByteString, ByteString, Message), BulkError> {
+fn one(carried: &[(Value, Value)], entry: &Object) -> Result<(ByteString, ByteString, Message), BulkError> {
     let text = |key: &'static str| match entry.get(key) {
         Some(Object::Str(text)) => Ok(text.clone()),
         _ => Err(BulkError::Missing(key)),
@@ -88,11 +88,10 @@ fn one(carried: &[(&Value, &Value)], entry: &Object) -> Result<(ByteString, Byte
         Some(own) => Headers::try_from(Value::from(own))?,
         None => return Err(BulkError::Missing("headers")),
     };
-    let encoding = own.text(cn::PAYLOAD_ENCODING).cloned();
-    let replaced = |key: &Value| carried.iter().any(|(name, _)| *name == key);
+    let encoding = own.shared_text(cn::PAYLOAD_ENCODING);
+    let replaced = |key: &Value| carried.iter().any(|(name, _)| name == key);
     let kept = own.iter().filter(|(key, _)| !replaced(key));
-    let all = kept.chain(carried.iter().copied()).map(|(key, value)| (key.clone(), value.clone()));
-    let mut headers = Headers::try_from(Value::Map(all.collect()))?;
+    let mut headers = Headers::try_from(Value::Map(kept.chain(carried.iter().cloned()).collect()))?;
     headers.set(cn::CHANNEL, channel.clone());
     headers.set(cn::TOPIC, topic.clone());
     let payload = Payload::from_wire(encoding.as_deref(), joined(message.get("payload")));
@@ -175,7 +174,7 @@ mod tests {
     #[test]
     fn few_messages_and_few_headers_are_taken() {
         let many = |count: usize| (0..count).map(|at| (at.to_string(), Value::Nil)).collect::<Headers>();
-        let own = |count: i64| (0..count).map(|at| (Object::Int(at), Object::Nil)).collect::<Vec<_>>();
+        let own = |count: i64| (0..count).map(|at| (Object::Str(at.to_string().into()), Object::Nil)).collect::<Vec<_>>();
         assert_eq!(split(&many(32), &bulk(100, own(64))).unwrap().len(), 100);
         assert!(matches!(split(&many(32), &bulk(101, vec![])), Err(BulkError::TooMany)));
         assert!(matches!(split(&many(33), &bulk(1, vec![])), Err(BulkError::TooManyHeaders(32))));

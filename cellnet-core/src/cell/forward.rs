@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Inner, inner::name, refuse::ReturnReason};
+use super::{Inner, refuse::ReturnReason};
 use crate::{
     fqcn::Fqcn,
     link::{Class, Link, Outgoing, Park, Parked, Refused},
@@ -26,7 +26,7 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) {
-        let channel = headers.text(cn::CHANNEL).map(|channel| &**channel);
+        let channel = headers.text(cn::CHANNEL);
         let (chunk, block) = (channel == Some(sm::STREAM_CHANNEL), self.blocks.concern(channel));
         let cannot = |headers: &Headers, text: String| {
             self.refuse(
@@ -55,7 +55,7 @@ impl Inner {
         };
         route::record(&mut headers, self.me(), unix_time());
         if headers.get(cn::PAYLOAD_ENCODING).is_none() {
-            headers.set(name(cn::PAYLOAD_ENCODING), Value::text("bytes"));
+            headers.set(cn::PAYLOAD_ENCODING, Value::text("bytes"));
         }
         if let Err(error) = self.check(&hop, &headers, &body) {
             let failure = Message::failure(error.code(), error.to_string());
@@ -83,10 +83,8 @@ impl Inner {
     ) -> Result<(), Parked> {
         let Parked { hop, message } = parked;
         let lost = |message: Outgoing| {
-            let text = format!(
-                "the link to '{}' is lost",
-                message.headers.text(cn::TO).cloned().unwrap_or_default()
-            );
+            let text =
+                format!("the link to '{}' is lost", message.headers.shared_text(cn::TO).unwrap_or_default());
             self.refuse(
                 &message.headers,
                 Some(from),
@@ -112,12 +110,12 @@ impl Inner {
 
     /// Whether this is a chunk of a stream that was given up.
     fn is_discarded(&self, headers: &Headers) -> bool {
-        let is_data = headers.text(cn::CHANNEL).is_some_and(|channel| *channel == sm::STREAM_CHANNEL)
-            && headers.text(cn::TOPIC).is_some_and(|topic| *topic == sm::DATA_TOPIC);
+        let is_data = headers.text(cn::CHANNEL) == Some(sm::STREAM_CHANNEL)
+            && headers.text(cn::TOPIC) == Some(sm::DATA_TOPIC);
         if !is_data {
             return false;
         }
-        let id = headers.get(sm::ID).and_then(Value::as_u64);
+        let id = headers.uint(sm::ID);
         let origin = headers.text(cn::ORIGIN);
         id.zip(origin).is_some_and(|(id, origin)| self.discarded.holds(origin, id))
     }

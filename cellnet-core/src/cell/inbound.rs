@@ -97,7 +97,7 @@ impl Inbox for Arc<Inner> {
         self.lose_blocks(link);
         // Our own are known to those who wait for them.
         let transit = |message: &Outgoing| {
-            message.headers.text(cn::ORIGIN).is_some_and(|origin| *origin != self.me().as_str())
+            message.headers.text(cn::ORIGIN).is_some_and(|origin| origin != self.me().as_str())
         };
         for message in unsent.into_iter().filter(transit) {
             let failure = Message::failure(ReturnCode::COMM_ERROR, error.to_string());
@@ -120,7 +120,7 @@ impl Inner {
 
     /// Whether the link speaks for the origin of a message. If not, all that is to be done with it has been done.
     fn vouched(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) -> bool {
-        let origin = headers.text(cn::ORIGIN).cloned().and_then(|origin| Fqcn::parse(origin).ok());
+        let origin = headers.fqcn(cn::ORIGIN);
         let Some(origin) = origin else {
             self.drop_message(link, "origin is missing or no cell name");
             return false;
@@ -154,8 +154,8 @@ impl Inner {
     /// that says so.
     fn refuse_oversize(self: &Arc<Self>, headers: Headers, link: &Arc<Link>, text: &str) {
         let failure = Message::failure(ReturnCode::MSG_TOO_BIG, text);
-        let mine = headers.text(cn::DESTINATION).is_some_and(|target| *target == self.me().as_str());
-        let reply = headers.text(cn::MSG_TYPE).is_some_and(|kind| *kind == MessageKind::Reply.as_str());
+        let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
+        let reply = headers.text(cn::MSG_TYPE) == Some(MessageKind::Reply.as_str());
         if !(mine && reply) {
             return self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
         }
@@ -171,7 +171,7 @@ impl Inner {
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
-        let Some(Ok(target)) = headers.text(cn::DESTINATION).cloned().map(Fqcn::parse) else {
+        let Some(Ok(target)) = headers.shared_text(cn::DESTINATION).map(Fqcn::parse) else {
             return self.drop_message(link, "destination is missing or no cell name");
         };
         if headers.text(cn::MSG_TYPE).is_none() {
@@ -180,7 +180,7 @@ impl Inner {
         if !self.vouched(link, &headers) {
             return;
         }
-        let text = |headers: &Headers, key| headers.text(key).cloned().unwrap_or_default();
+        let text = |headers: &Headers, key| headers.shared_text(key).unwrap_or_default();
         let (channel, topic) = (text(&headers, cn::CHANNEL), text(&headers, cn::TOPIC));
         let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
         if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
@@ -234,7 +234,7 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) -> Result<(), (Headers, Bytes)> {
-        let text = |key| headers.text(key).cloned().unwrap_or_default();
+        let text = |key| headers.shared_text(key).unwrap_or_default();
         let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
         if *channel == *sm::STREAM_CHANNEL {
             return self.streams.deliver(self, link, room, headers, body);
@@ -272,7 +272,7 @@ impl Inner {
             true => ReplyTo::Plain { id: text(cn::REQ_ID), link: link.clone(), about: about.clone() },
             false => ReplyTo::Nobody,
         };
-        let payload = Payload::from_wire(headers.text(cn::PAYLOAD_ENCODING).map(|text| &**text), body);
+        let payload = Payload::from_wire(headers.text(cn::PAYLOAD_ENCODING), body);
         self.dispatch(Some(link), about, reply_to, Message { headers, payload }, cost);
         Ok(())
     }
@@ -337,14 +337,13 @@ impl Inner {
     }
 
     fn receive_reply(&self, mut headers: Headers, body: Bytes) {
-        let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
-        else {
+        let Some(origin) = headers.fqcn(cn::ORIGIN) else {
             return;
         };
-        let text = |key| headers.text(key).cloned().unwrap_or_default();
+        let text = |key| headers.shared_text(key).unwrap_or_default();
         let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
         let ids = request_ids(&headers);
-        let encoding = headers.text(cn::PAYLOAD_ENCODING).cloned();
+        let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
         let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Reply), from: None };
         let refused = self.filters.pass(Stage::IncomingReply, &channel, &topic, &mut passing).err();
         let payload = Payload::from_wire(encoding.as_deref(), body);
@@ -363,10 +362,11 @@ impl Inner {
     /// A request that came back: the waiter is found by whom it was for.
     fn receive_return(&self, mut headers: Headers, body: Bytes) {
         let original = headers.get(cn::ORIGINAL_HEADERS);
-        let target = original.and_then(|map| map.get(cn::DESTINATION)).and_then(Value::as_text).cloned();
+        let target =
+            original.as_ref().and_then(|map| map.get(cn::DESTINATION)).and_then(Value::as_text).cloned();
         let target = target.and_then(|target| Fqcn::parse(target).ok());
         let ids = request_ids(&headers);
-        let encoding = headers.text(cn::PAYLOAD_ENCODING).cloned();
+        let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
         headers.remove(cn::ORIGINAL_HEADERS);
         let message = Message { headers, payload: Payload::from_wire(encoding.as_deref(), body) };
         for id in ids {
@@ -380,13 +380,13 @@ impl Inner {
     /// A neighbour takes its leave: nothing is routed to it any more, and its connection is about to end.
     fn receive_bye(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) {
         // Somebody behind the neighbour cannot take leave for it.
-        if headers.text(cn::ORIGIN).is_some_and(|origin| *origin == link.peer.as_str()) {
+        if headers.text(cn::ORIGIN) == Some(link.peer.as_str()) {
             tracing::debug!(peer = %link.peer, "bye");
             self.links.table.dismiss(link);
             link.said_bye();
         }
         if headers.flag(cn::REPLY_EXPECTED) {
-            let origin = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok());
+            let origin = headers.fqcn(cn::ORIGIN);
             let origin = origin.unwrap_or_else(|| link.peer.clone());
             self.answer_now(
                 headers,
@@ -432,7 +432,7 @@ fn request_ids(headers: &Headers) -> Vec<Uuid> {
     let parse = |id: &Value| id.as_str().and_then(|id| Uuid::try_parse(id).ok());
     match headers.get(cn::REQ_ID) {
         Some(Value::Array(ids)) => ids.iter().filter_map(parse).collect(),
-        Some(id) => parse(id).into_iter().collect(),
+        Some(id) => parse(&id).into_iter().collect(),
         None => Vec::new(),
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     route::{self, Resolver},
     stream::Streams,
     url::CellUrl,
-    wire::{Headers, Value, keys::cn},
+    wire::{Headers, keys::cn},
 };
 
 /// What all tasks of a cell share.
@@ -87,9 +87,9 @@ impl Inner {
     /// The headers that every message of this cell begins with.
     pub(crate) fn headers(&self, kind: MessageKind, destination: &Fqcn, own: Headers) -> Headers {
         let mut headers = own;
-        headers.set(name(cn::DESTINATION), destination);
-        headers.set(name(cn::ORIGIN), self.me());
-        headers.set(name(cn::MSG_TYPE), Value::text(kind.as_str()));
+        headers.set_text(cn::DESTINATION, destination.as_str());
+        headers.set_text(cn::ORIGIN, self.me().as_str());
+        headers.set_text(cn::MSG_TYPE, kind.as_str());
         headers.remove(cn::ROUTE);
         route::record(&mut headers, self.me(), unix_time());
         headers
@@ -97,10 +97,10 @@ impl Inner {
 
     /// Completes headers for one hop.
     fn address(&self, headers: &mut Headers, hop: &Fqcn, body: &Bytes) {
-        headers.set(name(cn::FROM), self.me());
-        headers.set(name(cn::TO), hop);
-        headers.set(name(cn::PAYLOAD_LEN), body.len() as u64);
-        headers.set(name(cn::SEND_TIME), unix_time());
+        headers.set_text(cn::FROM, self.me().as_str());
+        headers.set_text(cn::TO, hop.as_str());
+        headers.set(cn::PAYLOAD_LEN, body.len() as u64);
+        headers.set(cn::SEND_TIME, unix_time());
     }
 
     /// Makes a message ready for a link, or says why it cannot travel by it.
@@ -122,7 +122,7 @@ impl Inner {
 
     /// Whether a message can travel by a link at all.
     pub(crate) fn check(&self, link: &Link, headers: &Headers, body: &Bytes) -> Result<(), RequestError> {
-        let size = headers.size_bound() + HOP_HEADERS;
+        let size = headers.encoded_len() + HOP_HEADERS;
         let limit = match link.info.legacy_max_frame.filter(|_| link.cellnet.is_none()) {
             Some(frame) => self.config.max_message.min(frame.saturating_sub(crate::wire::PREFIX_LEN + size)),
             None => self.config.max_message,
@@ -237,5 +237,5 @@ pub(crate) fn name(text: &'static str) -> ByteString {
 
 /// Puts how a payload is encoded into the headers of the message that carries it plainly.
 pub(crate) fn set_encoding(headers: &mut Headers, payload: &Payload) {
-    headers.set(name(cn::PAYLOAD_ENCODING), Value::text(payload.encoding()));
+    headers.set_text(cn::PAYLOAD_ENCODING, payload.encoding());
 }

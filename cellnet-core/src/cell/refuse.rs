@@ -9,10 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use lru::LruCache;
 
-use super::{
-    Inner,
-    inner::{name, set_encoding},
-};
+use super::{Inner, inner::set_encoding};
 use crate::{
     fqcn::Fqcn,
     link::Link,
@@ -39,9 +36,9 @@ impl Default for Discarded {
 
 impl Discarded {
     /// Whether a chunk belongs to a stream that was given up.
-    pub(crate) fn holds(&self, origin: &ByteString, id: u64) -> bool {
+    pub(crate) fn holds(&self, origin: &str, id: u64) -> bool {
         let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !streams.is_empty() && streams.contains(&(origin.clone(), id))
+        !streams.is_empty() && streams.contains(&(origin.into(), id))
     }
 
     /// Remembers a stream. Whether it was not known before.
@@ -83,9 +80,8 @@ impl Inner {
         self.links.counters.dropped.add(1);
         let code = failure.code().unwrap_or(ReturnCode::COMM_ERROR);
         let text = failure.error().unwrap_or_default().to_owned();
-        let channel = headers.text(cn::CHANNEL).cloned().unwrap_or_default();
-        let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
-        else {
+        let channel = headers.shared_text(cn::CHANNEL).unwrap_or_default();
+        let Some(origin) = headers.fqcn(cn::ORIGIN) else {
             return;
         };
         let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
@@ -111,15 +107,15 @@ impl Inner {
         reason: ReturnReason,
         mut failure: Message,
     ) {
-        let id = headers.text(cn::REQ_ID).cloned().unwrap_or_default();
-        let mine = headers.text(cn::DESTINATION).is_some_and(|target| *target == self.me().as_str());
+        let id = headers.shared_text(cn::REQ_ID).unwrap_or_default();
+        let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
         let kind = if mine && reason == ReturnReason::CannotForward {
-            failure.headers.set(name(cn::REQ_ID), id);
+            failure.headers.set(cn::REQ_ID, id);
             MessageKind::Reply
         } else {
-            failure.headers.set(name(cn::REQ_ID), vec![Value::Str(id)]);
-            failure.headers.set(name(cn::RETURN_REASON), Value::text(reason.as_str()));
-            failure.headers.set(name(cn::ORIGINAL_HEADERS), original(headers));
+            failure.headers.set(cn::REQ_ID, vec![Value::Str(id)]);
+            failure.headers.set(cn::RETURN_REASON, Value::text(reason.as_str()));
+            failure.headers.set(cn::ORIGINAL_HEADERS, original(headers));
             MessageKind::Return
         };
         set_encoding(&mut failure.headers, &failure.payload);
@@ -156,13 +152,13 @@ impl Inner {
             let error = crate::stream::error_headers(self, origin, sm::ACK_TOPIC, &chunk, text);
             self.tell(origin, via, error, Bytes::new());
         }
-        let target = headers.text(cn::DESTINATION).and_then(|target| Fqcn::parse(target.clone()).ok());
+        let target = headers.fqcn(cn::DESTINATION);
         if let Some(target) = target.filter(|target| chunk.sequence > 0 && target != self.me())
             && let Some(hop) = self.next_hop(&target)
         {
             // As the sender would have said it: the receiver knows the stream by its origin.
             let mut error = crate::stream::error_headers(self, &target, sm::DATA_TOPIC, &chunk, text);
-            error.set(name(cn::ORIGIN), origin);
+            error.set(cn::ORIGIN, origin);
             self.tell(&target, Some(&hop), error, Bytes::new());
         }
     }

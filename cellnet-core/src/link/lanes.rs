@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytestring::ByteString;
 
 use crate::wire::{
-    Headers, Value,
+    Headers,
     keys::{cn, sm},
 };
 
@@ -36,8 +36,8 @@ pub(crate) type AckKey = (ByteString, ByteString, u64);
 
 /// Chooses by the headers and the size of the body.
 pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
-    let text = |key: &str| headers.text(key).cloned().unwrap_or_default();
-    let is_stream = headers.text(cn::CHANNEL).is_some_and(|channel| *channel == sm::STREAM_CHANNEL);
+    let text = |key: &str| headers.shared_text(key).unwrap_or_default();
+    let is_stream = headers.text(cn::CHANNEL) == Some(sm::STREAM_CHANNEL);
     if !is_stream {
         return if body <= CONTROL_BODY {
             Class::Control
@@ -45,7 +45,7 @@ pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
             Class::Bulk(lane_of(&text(cn::ORIGIN), &text(cn::REQ_ID)))
         };
     }
-    let number = |key: &str| headers.get(key).and_then(Value::as_u64);
+    let number = |key: &str| headers.uint(key);
     let id = number(sm::ID).unwrap_or_default();
     match number(sm::DATA_TYPE) {
         Some(ACK) if body == 0 => Class::Ack(Box::new((text(cn::DESTINATION), text(cn::ORIGIN), id))),

@@ -324,6 +324,7 @@ impl State {
             let waiting = &mut self.control.messages[at];
             // They may come in any order, and only the largest counts.
             if acknowledged(&message) >= acknowledged(waiting) {
+                self.control.bytes = self.control.bytes - waiting.cost() + message.cost();
                 *waiting = message;
             }
             return Ok(());
@@ -408,7 +409,7 @@ impl State {
 
 /// The bytes that an ACK acknowledges.
 fn acknowledged(ack: &Outgoing) -> Option<u64> {
-    ack.headers.get(sm::OFFSET)?.as_u64()
+    ack.headers.uint(sm::OFFSET)
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Message {
 
     /// Adds a header.
     #[must_use]
-    pub fn with_header(mut self, key: impl Into<ByteString>, value: impl Into<Value>) -> Self {
+    pub fn with_header(mut self, key: impl AsRef<str>, value: impl Into<Value>) -> Self {
         self.headers.set(key, value);
         self
     }
@@ -83,22 +83,22 @@ impl Message {
 
     /// The outcome that a reply reports. `None` if it has none, as replies of the reference may.
     pub fn code(&self) -> Option<ReturnCode> {
-        self.headers.text(cn::RETURN_CODE).cloned().map(ReturnCode::from)
+        self.headers.shared_text(cn::RETURN_CODE).map(ReturnCode::from)
     }
 
     /// Whether the reply reports success.
     pub fn is_ok(&self) -> bool {
-        self.headers.text(cn::RETURN_CODE).is_some_and(|code| *code == ReturnCode::OK.as_str())
+        self.headers.text(cn::RETURN_CODE) == Some(ReturnCode::OK.as_str())
     }
 
     /// The outcome in words, for people.
     pub fn error(&self) -> Option<&str> {
-        self.headers.text(cn::ERROR).map(|text| &**text)
+        self.headers.text(cn::ERROR)
     }
 
     /// Who made the message, if it says so with a valid name.
     pub fn origin(&self) -> Option<Fqcn> {
-        Fqcn::parse(self.headers.text(cn::ORIGIN)?.clone()).ok()
+        self.headers.fqcn(cn::ORIGIN)
     }
 }
 

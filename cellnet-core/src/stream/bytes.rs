@@ -20,7 +20,6 @@ use super::{
 use crate::{
     cell::{
         Cell, Handler, HandlerError, Inner, Job, MESSAGE_COST, Passing, RequestError, Stage, StreamHandler,
-        name,
     },
     fqcn::Fqcn,
     link::Link,
@@ -48,9 +47,9 @@ impl Cell {
             return Err(RequestError::ShuttingDown);
         }
         let mut own = headers;
-        own.set(name(cn::CHANNEL), channel.clone());
-        own.set(name(cn::TOPIC), topic.clone());
-        own.set(name(cn::DESTINATION), target);
+        own.set(cn::CHANNEL, channel.clone());
+        own.set(cn::TOPIC, topic.clone());
+        own.set(cn::DESTINATION, target);
         let mut passing = Passing { headers: &mut own, kind: Some(MessageKind::Request), from: None };
         inner
             .filters

@@ -57,9 +57,9 @@ impl Envelope<'_> {
 /// Turns the headers of one chunk into those of another of the same stream.
 pub(super) fn place(headers: &mut Headers, chunk: &SendChunk) {
     let header = ChunkHeader::data(0, chunk.sequence, chunk.offset, chunk.last);
-    headers.set(name(sm::DATA_TYPE), i64::from(header.kind.code()));
-    headers.set(name(sm::SEQUENCE), chunk.sequence);
-    headers.set(name(sm::OFFSET), chunk.offset);
+    headers.set(sm::DATA_TYPE, i64::from(header.kind.code()));
+    headers.set(sm::SEQUENCE, chunk.sequence);
+    headers.set(sm::OFFSET, chunk.offset);
 }
 
 /// The headers of an answer blob to a request that is refused on its way.
@@ -74,12 +74,12 @@ pub(crate) fn refusal(
     let text = |text: &Option<ByteString>| text.clone().unwrap_or_default();
     let (channel, topic) = (text(&chunk.channel), text(&chunk.topic));
     let mut own = failure.headers;
-    own.set(name(cn::REQ_ID), request.text(cn::REQ_ID).cloned().unwrap_or_default());
+    own.set(cn::REQ_ID, request.shared_text(cn::REQ_ID).unwrap_or_default());
     for kept in [cn::SECURE, cn::OPTIONAL] {
         own.set(name(kept), request.flag(kept));
     }
     if let Some(features) = request.get(cn::CELLNET) {
-        own.set(name(cn::CELLNET), features.clone());
+        own.set(cn::CELLNET, features.clone());
     }
     let envelope = Envelope {
         id: inner.streams.next_id(),
@@ -102,7 +102,7 @@ pub(crate) fn error_headers(
     chunk: &ChunkHeader,
     text: &str,
 ) -> Headers {
-    let mut headers = Headers::with_capacity(CONTROL_ENTRIES);
+    let mut headers = Headers::roomy();
     ChunkHeader::failure(chunk.id, 0, super::params::clipped(text)).write(&mut headers);
     carry(&mut headers, topic, "none");
     inner.headers(MessageKind::Request, target, headers)
@@ -149,20 +149,17 @@ pub(super) fn tell(
     }
 }
 
-/// A control message has so many headers at most.
-pub(super) const CONTROL_ENTRIES: usize = 18;
-
 /// What every stream message says.
 fn carry(headers: &mut Headers, topic: &'static str, encoding: &'static str) {
-    headers.set(name(cn::REPLY_EXPECTED), false);
+    headers.set(cn::REPLY_EXPECTED, false);
     for flag in [cn::OPTIONAL, cn::SECURE] {
         if headers.get(flag).is_none() {
             headers.set(name(flag), false);
         }
     }
-    headers.set(name(cn::TOPIC), Value::text(topic));
-    headers.set(name(cn::CHANNEL), Value::text(sm::STREAM_CHANNEL));
-    headers.set(name(cn::PAYLOAD_ENCODING), Value::text(encoding));
+    headers.set(cn::TOPIC, Value::text(topic));
+    headers.set(cn::CHANNEL, Value::text(sm::STREAM_CHANNEL));
+    headers.set(cn::PAYLOAD_ENCODING, Value::text(encoding));
 }
 
 #[cfg(test)]
@@ -172,7 +169,7 @@ mod tests {
 
     /// The names of the headers that the reference was seen to send, and no others.
     fn assert_keys(headers: &Headers, expected: &[&str]) {
-        let mut keys: Vec<_> = headers.iter().filter_map(|(key, _)| key.as_str()).collect();
+        let mut keys: Vec<_> = headers.keys().collect();
         // What the hop adds.
         keys.extend(["cn__from", "cn__payload_len", "cn__send_time", "cn__to"]);
         keys.sort_unstable();
@@ -220,7 +217,7 @@ mod tests {
         let server = Fqcn::server();
         let request = envelope(&server).seal(inner, Headers::new());
         assert_keys(&request, &[&CARRIER[..], &DATA[..], &["sm__ri"]].concat());
-        assert_eq!(request.text(cn::PAYLOAD_ENCODING).map(|text| &**text), Some("bytes"));
+        assert_eq!(request.text(cn::PAYLOAD_ENCODING), Some("bytes"));
         let chunk = ChunkHeader::parse(&request).unwrap();
         let reply = refusal(
             inner,
@@ -236,7 +233,7 @@ mod tests {
         assert_keys(&error, &[&CARRIER[..], &["sm__dt", "sm__em", "sm__id", "sm__os"]].concat());
         let ack = control(inner, &server, sm::ACK_TOPIC, &ChunkHeader::ack(7, 3), Headers::new()).unwrap();
         assert_keys(&ack, &[&CARRIER[..], &["sm__dt", "sm__id", "sm__os"]].concat());
-        assert_eq!(ack.text(cn::PAYLOAD_ENCODING).map(|text| &**text), Some("none"));
+        assert_eq!(ack.text(cn::PAYLOAD_ENCODING), Some("none"));
     }
 
     #[tokio::test]

@@ -321,7 +321,7 @@ impl Incoming {
         self.acks.owe(offset);
         while let Some(acking) = self.acks.begin() {
             let ack = ChunkHeader::ack(self.key.1, acking.offset);
-            let own = Headers::with_capacity(headers::CONTROL_ENTRIES);
+            let own = Headers::roomy();
             if !headers::tell(inner, link, &self.origin, sm::ACK_TOPIC, &ack, own) {
                 drop(acking);
                 self.wake.notify_one();
@@ -419,7 +419,7 @@ impl Incoming {
         let link = self.state().link.clone();
         let link = if link.end.is_cancelled() { inner.next_hop(&self.origin) } else { Some(link) };
         let ack = ChunkHeader::ack(self.key.1, acking.offset);
-        let own = Headers::with_capacity(headers::CONTROL_ENTRIES);
+        let own = Headers::roomy();
         if let Some(link) = link
             && let Some(headers) = headers::control(inner, &self.origin, sm::ACK_TOPIC, &ack, own)
             && let Err(error) = inner.send_by(&link, headers, Bytes::new()).await

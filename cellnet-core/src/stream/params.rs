@@ -221,38 +221,37 @@ impl ChunkHeader {
     /// are left out, and an ACK with `sm__em` is an ERROR. Stricter where the reference only fails late or by chance: an
     /// id that is missing or no number (its own always are numbers) and a missing kind are refused at once.
     pub fn parse(headers: &Headers) -> Result<Self, HeaderError> {
-        let found = Found::among(headers);
-        let id = number(sm::ID, found.id)?.ok_or(HeaderError::Missing(sm::ID))?;
-        let code = number(sm::DATA_TYPE, found.kind)?.ok_or(HeaderError::Missing(sm::DATA_TYPE))?;
+        let required = |key| number(headers, key)?.ok_or(HeaderError::Missing(key));
+        let id = required(sm::ID)?;
+        let code = required(sm::DATA_TYPE)?;
         let mut kind = ChunkKind::from_code(code).ok_or(HeaderError::Kind(code))?;
-        let error = found.error.and_then(Value::as_text).cloned();
+        let error = headers.shared_text(sm::ERROR);
         if kind == ChunkKind::Ack && error.is_some() {
             kind = ChunkKind::Error;
         }
         let sequence = match kind.is_data() {
-            true => number(sm::SEQUENCE, found.sequence)?.ok_or(HeaderError::Missing(sm::SEQUENCE))?,
+            true => required(sm::SEQUENCE)?,
             false => 0,
         };
         let size = match kind.is_data() {
-            true => number(sm::SIZE, found.size)?.unwrap_or(0),
+            true => number(headers, sm::SIZE)?.unwrap_or(0),
             false => 0,
         };
         let offset = match kind {
-            ChunkKind::Ack => number(sm::OFFSET, found.offset)?.ok_or(HeaderError::Missing(sm::OFFSET))?,
-            _ => found.offset.and_then(Value::as_u64).unwrap_or(0),
+            ChunkKind::Ack => required(sm::OFFSET)?,
+            _ => headers.uint(sm::OFFSET).unwrap_or(0),
         };
-        let text = |value: Option<&Value>| value.and_then(Value::as_text).cloned();
         Ok(Self {
             id,
             kind,
             sequence,
             offset,
             size,
-            channel: text(found.channel),
-            topic: text(found.topic),
-            req_id: text(found.req_id),
-            encoding: text(found.encoding),
-            optional: found.optional.and_then(Value::as_bool).unwrap_or(false),
+            channel: headers.shared_text(sm::CHANNEL),
+            topic: headers.shared_text(sm::TOPIC),
+            req_id: headers.shared_text(sm::REQ_ID),
+            encoding: headers.shared_text(sm::PAYLOAD_ENCODING),
+            optional: headers.flag(sm::OPTIONAL),
             error,
         })
     }
@@ -283,51 +282,14 @@ pub fn stream_id(headers: &Headers) -> Option<u64> {
     headers.get(sm::ID)?.as_u64()
 }
 
-/// The headers of interest, found in one pass; of several the last counts, as in a Python dict.
-#[derive(Default)]
-struct Found<'a> {
-    id: Option<&'a Value>,
-    kind: Option<&'a Value>,
-    sequence: Option<&'a Value>,
-    offset: Option<&'a Value>,
-    size: Option<&'a Value>,
-    channel: Option<&'a Value>,
-    topic: Option<&'a Value>,
-    req_id: Option<&'a Value>,
-    encoding: Option<&'a Value>,
-    optional: Option<&'a Value>,
-    error: Option<&'a Value>,
-}
-
-impl<'a> Found<'a> {
-    fn among(headers: &'a Headers) -> Self {
-        let mut found = Self::default();
-        for (key, value) in headers.iter() {
-            let slot = match key.as_str() {
-                Some(sm::ID) => &mut found.id,
-                Some(sm::DATA_TYPE) => &mut found.kind,
-                Some(sm::SEQUENCE) => &mut found.sequence,
-                Some(sm::OFFSET) => &mut found.offset,
-                Some(sm::SIZE) => &mut found.size,
-                Some(sm::CHANNEL) => &mut found.channel,
-                Some(sm::TOPIC) => &mut found.topic,
-                Some(sm::REQ_ID) => &mut found.req_id,
-                Some(sm::PAYLOAD_ENCODING) => &mut found.encoding,
-                Some(sm::OPTIONAL) => &mut found.optional,
-                Some(sm::ERROR) => &mut found.error,
-                _ => continue,
-            };
-            *slot = Some(value);
-        }
-        found
-    }
-}
-
 /// The number under a key, none if there is nothing.
-fn number(key: &'static str, value: Option<&Value>) -> Result<Option<u64>, HeaderError> {
-    match value {
+fn number(headers: &Headers, key: &'static str) -> Result<Option<u64>, HeaderError> {
+    if let Some(number) = headers.uint(key) {
+        return Ok(Some(number));
+    }
+    match headers.get(key) {
         None | Some(Value::Nil) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| HeaderError::Number(key, shown(value))),
+        Some(other) => Err(HeaderError::Number(key, shown(&other))),
     }
 }
 
@@ -384,7 +346,7 @@ mod tests {
     }
 
     fn keys(headers: &Headers) -> Vec<&str> {
-        headers.iter().filter_map(|(key, _)| key.as_str()).collect()
+        headers.keys().collect()
     }
 
     #[test]

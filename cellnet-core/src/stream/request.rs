@@ -11,7 +11,7 @@ use super::{
     progress::Watch,
 };
 use crate::{
-    cell::{Ask, Inner, RequestError, name},
+    cell::{Ask, Inner, RequestError},
     link::Link,
     message::Message,
     wire::keys::cn,
@@ -86,7 +86,7 @@ struct Transfer {
 impl Transfer {
     fn begin(ask: Ask, link: Arc<Link>, stream: u64, id: Option<Uuid>) -> Self {
         let Ask { inner, target, channel, topic, mut message, timeout, optional, on_progress, .. } = ask;
-        message.headers.set(name(cn::OPTIONAL), optional);
+        message.headers.set(cn::OPTIONAL, optional);
         message.headers.remove(cn::REQ_ID);
         let size = message.payload.len();
         let worth_it = on_progress.is_some() || size > SMALL;

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     cell::{CellConfig, Inner, RequestError},
-    fqcn::Fqcn,
     link::Link,
     stats::Budget,
     wire::{
@@ -82,11 +81,10 @@ impl Streams {
             tracing::debug!(peer = %link.peer, why, "stream message dropped");
             Ok(())
         };
-        let Some(origin) = headers.text(cn::ORIGIN).and_then(|origin| Fqcn::parse(origin.clone()).ok())
-        else {
+        let Some(origin) = headers.fqcn(cn::ORIGIN) else {
             return drop_it("it has no origin");
         };
-        let from_sender = headers.text(cn::TOPIC).is_some_and(|topic| *topic == sm::DATA_TOPIC);
+        let from_sender = headers.text(cn::TOPIC) == Some(sm::DATA_TOPIC);
         let chunk = match ChunkHeader::parse(&headers) {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -262,6 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         cell::{Cell, HandlerError, Request},
+        fqcn::Fqcn,
         message::Message,
         stream::IncomingStream,
         transport::mem::MemNet,

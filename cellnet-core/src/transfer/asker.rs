@@ -214,7 +214,7 @@ impl Asker {
         match asked {
             Ok(reply) if reply.is_ok() => Answer::Good(reply),
             Ok(reply) => {
-                match (reply.headers.text(REASON).map(|word| &**word), wire::refused(&source.cell, &reply)) {
+                match (reply.headers.text(REASON), wire::refused(&source.cell, &reply)) {
                     (Some(PENDING), _) => Answer::Pending,
                     (_, Some(error)) if error.reason() == Reason::Stranger => Answer::Stranger(error),
                     // It will be back.

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     cell::{HandlerError, Request},
     message::Message,
-    wire::Value,
 };
 
 /// Answers what other cells ask about transfers.
@@ -62,7 +61,7 @@ async fn block(shared: Arc<Shared>, request: Request) -> Result<Message, Transfe
         .ok_or_else(|| TransferError::here(Reason::Protocol, "request for a block not understood"))?;
     let offered = shared.offers.find(&ask.token, &request.origin)?;
     if let Content::Live(live) = &offered.content {
-        let safe = request.message.headers.get(SAFE).and_then(Value::as_u64).unwrap_or(0);
+        let safe = request.message.headers.uint(SAFE).unwrap_or(0);
         let asked = live.block(ask.block, safe).await;
         // Who asks late for what it has by now has only asked twice.
         let (block, length) = asked.inspect_err(|error| {
@@ -327,7 +326,7 @@ mod tests {
     }
 
     fn word(reply: &Message) -> Option<&str> {
-        reply.headers.text(wire::REASON).map(|word| &**word)
+        reply.headers.text(wire::REASON)
     }
 
     /// A transfer that nobody works on.

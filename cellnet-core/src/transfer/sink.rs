@@ -25,7 +25,7 @@ use super::{
     staging::{Arrived, Staging},
     wire::{Done, Entry, LENGTH, Offer, Page, VALUE_LEN},
 };
-use crate::{message::Message, stats::Reservation, wire::Value};
+use crate::{message::Message, stats::Reservation};
 
 /// Pulls one offer into a directory.
 pub(crate) struct Sink {
@@ -412,9 +412,7 @@ impl<'a> Flow<'a> {
             let text = format!("block {block} of file {file} came with {} bytes", reply.payload.len());
             return Err(TransferError::here(Reason::SizeMismatch, text));
         }
-        if let Some(length) =
-            self.live.get(&file).and_then(|_| reply.headers.get(LENGTH)).and_then(Value::as_u64)
-        {
+        if let Some(length) = self.live.get(&file).and_then(|_| reply.headers.uint(LENGTH)) {
             self.learn_length(file, length);
             if block >= block_count(length, self.sink.offer.block) {
                 self.answered(1);

@@ -8,9 +8,11 @@ mod headers;
 pub mod hello;
 pub mod keys;
 mod prefix;
+mod scan;
 mod value;
 
 pub use frame::Frame;
 pub use headers::{Headers, HeadersError};
 pub use prefix::{FrameKind, MAX_FRAME, MAX_HEADERS, PREFIX_LEN, Prefix, PrefixError};
+pub(crate) use scan::{Scanner, Shape};
 pub use value::{DecodeError, Limits, Value};

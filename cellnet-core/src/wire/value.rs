@@ -53,6 +53,8 @@ pub struct Limits {
 impl Limits {
     /// For header maps: the reference uses some 20 entries and lists of pairs for the route.
     pub const HEADERS: Self = Self { depth: 16, values: 4096, bytes: 64 << 10 };
+    /// For what this process encoded itself.
+    pub(crate) const NONE: Self = Self { depth: usize::MAX, values: usize::MAX, bytes: usize::MAX };
     /// For payloads; a blob has at most 2 GiB by default.
     pub const PAYLOAD: Self = Self { depth: 128, values: 1 << 20, bytes: 2 << 30 };
 }
@@ -98,19 +100,10 @@ impl Value {
 
     /// Decodes one value that takes all of `input`.
     pub fn decode(input: &Bytes, limits: Limits) -> Result<Self, DecodeError> {
-        Self::decode_all(input, limits, false)
-    }
-
-    /// [`decode`](Self::decode) with the reference's rule for headers: keys are text or bytes at every depth.
-    pub(super) fn decode_strict(input: &Bytes, limits: Limits) -> Result<Self, DecodeError> {
-        Self::decode_all(input, limits, true)
-    }
-
-    fn decode_all(input: &Bytes, limits: Limits, strict_keys: bool) -> Result<Self, DecodeError> {
         if input.len() > limits.bytes {
             return Err(DecodeError::TooLong(limits.bytes));
         }
-        let mut decoder = Decoder { input, at: 0, left: limits.values, limits, strict_keys };
+        let mut decoder = Decoder { input, at: 0, left: limits.values, limits };
         let value = decoder.value(0)?;
         match input.len() - decoder.at {
             0 => Ok(value),
@@ -253,7 +246,6 @@ struct Decoder<'a> {
     at: usize,
     left: usize,
     limits: Limits,
-    strict_keys: bool,
 }
 
 impl Decoder<'_> {
@@ -314,9 +306,6 @@ impl Decoder<'_> {
         let mut pairs = Vec::new();
         for _ in 0..len {
             let key = self.value(depth + 1)?;
-            if self.strict_keys && !matches!(key, Value::Str(_) | Value::Bin(_)) {
-                return Err(DecodeError::Key);
-            }
             pairs.push((key, self.value(depth + 1)?));
         }
         Ok(Value::Map(pairs))

@@ -139,8 +139,8 @@ async fn a_client_of_the_reference_says_bye_or_vanishes() {
     let byes = Arc::new(Mutex::new(Vec::new()));
     let seen = byes.clone();
     server.intercept(move |passing| {
-        if passing.headers.text(cn::TOPIC).is_some_and(|topic| *topic == cn::BYE) {
-            seen.lock().expect("no panics").push(passing.headers.text(cn::ORIGIN).cloned());
+        if passing.headers.text(cn::TOPIC).is_some_and(|topic| topic == cn::BYE) {
+            seen.lock().expect("no panics").push(passing.headers.shared_text(cn::ORIGIN));
         }
         Ok(())
     });
@@ -192,7 +192,7 @@ async fn our_filters_refuse_the_reference() {
         server.add_filter(stage, PLAIN, topic, move |_| Err(refusal.clone()));
     }
     server.intercept(|passing| {
-        let caught = passing.headers.text(cn::TOPIC).is_some_and(|topic| *topic == "caught");
+        let caught = passing.headers.text(cn::TOPIC).is_some_and(|topic| topic == "caught");
         if caught { Err(Message::failure(ReturnCode::ABORT_RUN, "caught here")) } else { Ok(()) }
     });
     let mut site = serving_client(&url_of(&server), "site-1", &[]);

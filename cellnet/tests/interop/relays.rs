@@ -107,19 +107,20 @@ async fn outcomes_cross(asking: &Cell, answering: &Cell) {
 async fn headers_cross(asking: &Cell, answering: &Cell) {
     answering.handle(PLAIN, "headers", |request: Request| async move {
         let headers = request.message.headers;
-        let route = headers.get(cn::ROUTE).and_then(Value::as_array).unwrap_or_default();
+        let route = headers.get(cn::ROUTE);
+        let route = route.as_ref().and_then(Value::as_array).unwrap_or_default();
         let names: Vec<_> = route
             .iter()
             .filter_map(|hop| hop.as_array()?.first()?.as_str().map(|name| name.into()))
             .collect::<Vec<cellnet_core::fobs::Object>>();
-        let own = headers.get("x-own").cloned().unwrap_or(Value::Nil);
+        let own = headers.get("x-own").unwrap_or(Value::Nil);
         Ok::<_, HandlerError>(Message::new(object(names.into())).with_header("x-own", own))
     });
     let own = Value::Map(vec![(Value::text("k"), Value::Array(vec![Value::Nil, Value::F64(0.5)]))]);
     let message = Message::empty().with_header("x-own", own.clone());
     let target = fqcn(answering.name().as_str());
     let reply = asking.request(&target, PLAIN, "headers", message).await.expect("an answer");
-    assert_eq!(reply.headers.get("x-own"), Some(&own));
+    assert_eq!(reply.headers.get("x-own"), Some(own));
     let me = asking.name().as_str();
     assert_eq!(to_json(&reply.payload), json!([me, "relay-1", target.as_str()]));
 }

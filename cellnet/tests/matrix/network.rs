@@ -217,7 +217,8 @@ async fn connected(events: &mut Events, who: &Fqcn) {
 
 /// The cells that a message has passed.
 pub(crate) fn hops(headers: &Headers) -> Vec<String> {
-    let route = headers.get(cn::ROUTE).and_then(Value::as_array).unwrap_or_default();
+    let route = headers.get(cn::ROUTE);
+    let route = route.as_ref().and_then(Value::as_array).unwrap_or_default();
     route.iter().filter_map(|hop| Some(hop.as_array()?.first()?.as_str()?.to_owned())).collect()
 }
 

@@ -27,7 +27,7 @@ use self::{
     cache::{Answered, Asked, Cache, Release, Verdict},
     pull::{Asker, Hop, QUIET, Reply},
 };
-use super::{CellConfig, Inner, RequestError, answer::About, inner::name, refuse::ReturnReason};
+use super::{CellConfig, Inner, RequestError, answer::About, refuse::ReturnReason};
 use crate::{
     fqcn::Fqcn,
     link::{Class, Link, Outgoing, Park, Parked, Refused},
@@ -103,7 +103,7 @@ impl Inner {
         body: Bytes,
     ) -> Option<(Headers, Bytes)> {
         let Some(shelf) = &self.blocks.0 else { return Some((headers, body)) };
-        let about_block = headers.text(cn::TOPIC).is_some_and(|topic| *topic == BLOCK);
+        let about_block = headers.text(cn::TOPIC) == Some(BLOCK);
         match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
             Some(MessageKind::Request) if about_block => match asked(from, target, hop, &headers, &body) {
                 Some(asked) => {
@@ -164,7 +164,7 @@ impl Inner {
             return body;
         };
         let now = Instant::now();
-        let good = headers.text(cn::RETURN_CODE).is_some_and(|code| *code == ReturnCode::OK.as_str());
+        let good = headers.text(cn::RETURN_CODE) == Some(ReturnCode::OK.as_str());
         // A source that is being read gives one receiver what it has so far.
         let growing = headers.get(LIVE).is_some() || headers.get(LENGTH).is_some();
         if !good || growing {
@@ -198,7 +198,7 @@ impl Inner {
     /// A RETURN passes: perhaps a request for a block did not get through.
     fn return_block(self: &Arc<Self>, shelf: &Shelf, from: &Arc<Link>, headers: &Headers) {
         let original = headers.get(cn::ORIGINAL_HEADERS);
-        let channel = original.and_then(|map| map.get(cn::CHANNEL)).and_then(Value::as_text);
+        let channel = original.as_ref().and_then(|map| map.get(cn::CHANNEL)).and_then(Value::as_text);
         if channel.is_some_and(|channel| *channel == TRANSFER_CHANNEL)
             && let Some(answered) = answered(from, headers)
         {
@@ -247,10 +247,10 @@ impl Inner {
     /// Answers a request as its target would.
     fn answer_block(self: &Arc<Self>, park: &mut Park, request: &Request, reply: &Reply) {
         let Request { link, headers: asked, .. } = request;
-        let text = |key| asked.text(key).cloned().unwrap_or_default();
+        let text = |key| asked.shared_text(key).unwrap_or_default();
         let mut headers = reply.headers.clone();
-        headers.set(name(cn::DESTINATION), text(cn::ORIGIN));
-        headers.set(name(cn::REQ_ID), text(cn::REQ_ID));
+        headers.set(cn::DESTINATION, text(cn::ORIGIN));
+        headers.set(cn::REQ_ID, text(cn::REQ_ID));
         About::new(asked, text(cn::CHANNEL), text(cn::TOPIC)).put(&mut headers);
         match self.outgoing(link, headers, reply.body.clone()) {
             Ok(message) => self.send_or_park(link, park, message),
@@ -330,16 +330,16 @@ fn asked(
     body: &Bytes,
 ) -> Option<Asked> {
     // A source that cannot be read twice wants to know how far each receiver is.
-    let shared = headers.flag(cn::REPLY_EXPECTED) && headers.get(SAFE).is_none() && body.len() <= LONGEST;
+    let shared = headers.flag(cn::REPLY_EXPECTED) && !headers.contains(SAFE) && body.len() <= LONGEST;
     let block = shared.then(|| BlockAsk::decode(body)).flatten()?;
     let asker =
-        Asker { origin: headers.text(cn::ORIGIN)?.clone(), peer: from.peer.as_text().clone(), link: from.id };
+        Asker { origin: headers.shared_text(cn::ORIGIN)?, peer: from.peer.as_text().clone(), link: from.id };
     Some(Asked {
         target: target.as_text().clone(),
         block,
         fresh: headers.flag(FRESH),
         asker,
-        id: headers.text(cn::REQ_ID).filter(|id| id.len() <= LONGEST)?.clone(),
+        id: headers.shared_text(cn::REQ_ID).filter(|id| id.len() <= LONGEST)?,
         hop: hop.map(by),
         cost: headers.memory() + body.len(),
     })
@@ -351,11 +351,11 @@ const LONGEST: usize = 128;
 /// Which request a message answers.
 fn answered(from: &Link, headers: &Headers) -> Option<Answered> {
     let id = match headers.get(cn::REQ_ID)? {
-        Value::Str(id) => id.clone(),
+        Value::Str(id) => id,
         Value::Array(ids) => ids.first()?.as_text()?.clone(),
         _ => return None,
     };
-    let destination = headers.text(cn::DESTINATION)?.clone();
+    let destination = headers.shared_text(cn::DESTINATION)?;
     Some(Answered { destination, id, from: from.peer.as_text().clone() })
 }
 

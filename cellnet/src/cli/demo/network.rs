@@ -405,7 +405,8 @@ fn name(text: &'static str) -> Fqcn {
 
 /// The cells that handled a message, in order.
 pub(super) fn hops(headers: &Headers) -> String {
-    let route = headers.get(cn::ROUTE).and_then(Value::as_array).unwrap_or_default();
+    let route = headers.get(cn::ROUTE);
+    let route = route.as_ref().and_then(Value::as_array).unwrap_or_default();
     let names = route.iter().filter_map(|hop| hop.as_array()?.first()?.as_str());
     names.collect::<Vec<_>>().join(" → ")
 }
