@@ -154,6 +154,13 @@ impl Cell {
         self.inner().links.table.get(neighbour.as_str()).map(|link| link.info.tls)
     }
 
+    /// What a neighbour offers beyond the protocol of the reference, as it said in the handshake; `None` if there is no such
+    /// neighbour, or it is not a cell of cellnet.
+    pub fn features(&self, neighbour: &Fqcn) -> Option<Vec<ByteString>> {
+        let link = self.inner().links.table.get(neighbour.as_str())?;
+        link.cellnet.as_ref().map(|cellnet| cellnet.features.clone())
+    }
+
     /// Answers requests on a channel and a topic; [`ANY`] stands for all. Replaces what was registered there.
     ///
     /// On channels that stream, requests come as blobs and plain ones are answered too. At most

@@ -6,6 +6,9 @@
 //! [serve]                               # for one command
 //! name = "site-1"
 //! echo = ["task"]
+//!
+//! [bench.run]                           # for one of several
+//! size = "1MiB"
 //! ```
 
 use std::{collections::BTreeMap, fs, io, path::Path};
@@ -13,7 +16,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-use super::sources::Silent;
+use super::sources::{Silent, change, find};
 
 /// Makes the values of a file the defaults of their flags, except those that it may not set.
 pub(crate) fn apply(command: Command, path: &Path, silent: &Silent) -> Result<Command, ConfigError> {
@@ -47,17 +50,12 @@ fn apply_text(mut command: Command, text: &str, silent: &Silent) -> Result<Comma
         used.push(key.clone());
         command = preset(command, key, value)?;
     }
-    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    if let Some(name) = tables.keys().find(|name| !names.contains(name)) {
-        return Err(ConfigError::Unknown(
-            name.clone(),
-            format!("cellnet, nor a command ({})", names.join(", ")),
-        ));
-    }
+    let mut names = Vec::new();
+    let own = gather(&command, "", tables, &mut names)?;
     // A flag may have the same name in two commands and take other values in each.
     let mut refused: BTreeMap<String, ConfigError> = BTreeMap::new();
     for name in names {
-        let sub = command.find_subcommand(&name).expect("the name was listed");
+        let sub = find(&command, &name).expect("the name was listed");
         let flags: Vec<String> = sub.get_arguments().filter_map(long).collect();
         let common = common.iter().filter(|(key, _)| flags.contains(key));
         let mut values: BTreeMap<&String, &Value> = BTreeMap::new();
@@ -72,7 +70,7 @@ fn apply_text(mut command: Command, text: &str, silent: &Silent) -> Result<Comma
                 }
             }
         }
-        if let Some(Value::Table(own)) = tables.get(&name) {
+        if let Some(own) = own.get(&name) {
             if let Some(key) = own.keys().find(|key| !flags.contains(key)) {
                 return Err(ConfigError::Unknown(key.clone(), format!("'{name}'")));
             }
@@ -80,7 +78,7 @@ fn apply_text(mut command: Command, text: &str, silent: &Silent) -> Result<Comma
         }
         for (key, value) in values {
             if !silent.lets_file(&name, key) {
-                preset(command.find_subcommand(&name).expect("the name was listed").clone(), key, value)?;
+                preset(find(&command, &name).expect("the name was listed").clone(), key, value)?;
                 continue;
             }
             command = try_mut_subcommand(command, &name, |sub| preset(sub, key, value))?;
@@ -95,6 +93,41 @@ fn apply_text(mut command: Command, text: &str, silent: &Silent) -> Result<Comma
     }
 }
 
+/// Lists the commands that do something, by their names as people write them, and gives the tables of those that have
+/// one.
+fn gather(
+    command: &Command,
+    front: &str,
+    tables: Table,
+    names: &mut Vec<String>,
+) -> Result<BTreeMap<String, Table>, ConfigError> {
+    let mut own = BTreeMap::new();
+    let mut tables: BTreeMap<String, Value> = tables.into_iter().collect();
+    let known: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    if let Some(name) = tables.keys().find(|name| !known.contains(&name.as_str())) {
+        let whole = if front.is_empty() { "cellnet" } else { front.trim_end() };
+        let text = format!("{whole}, nor a command ({})", known.join(", "));
+        return Err(ConfigError::Unknown(name.clone(), text));
+    }
+    for sub in command.get_subcommands() {
+        let name = format!("{front}{}", sub.get_name());
+        let table = match tables.remove(sub.get_name()) {
+            Some(Value::Table(table)) => Some(table),
+            Some(_) => {
+                return Err(ConfigError::Unknown(sub.get_name().into(), format!("'{}'", front.trim_end())));
+            }
+            None => None,
+        };
+        if sub.has_subcommands() {
+            own.extend(gather(sub, &format!("{name} "), table.unwrap_or_default(), names)?);
+        } else {
+            own.extend(table.map(|table| (name.clone(), table)));
+            names.push(name);
+        }
+    }
+    Ok(own)
+}
+
 /// The long name of a flag that a file may set.
 fn long(arg: &Arg) -> Option<String> {
     let name = arg.get_long()?;
@@ -107,7 +140,7 @@ fn try_mut_subcommand(
     change: impl FnOnce(Command) -> Result<Command, ConfigError>,
 ) -> Result<Command, ConfigError> {
     let mut failed = None;
-    let command = command.mut_subcommand(name, |sub| {
+    let command = self::change(command, name, |sub| {
         let before = sub.clone();
         change(sub).unwrap_or_else(|error| {
             failed = Some(error);
@@ -182,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn one_of_several_commands_has_a_table_in_a_table() {
+        let size = |text: &str, line: &str| {
+            let bench = matches(text, line);
+            *bench.subcommand().unwrap().1.get_one::<usize>("size").unwrap()
+        };
+        let run = "cellnet bench run";
+        assert_eq!(size("", run), 64);
+        assert_eq!(size("size = 5", run), 5);
+        assert_eq!(size("size = 5\n[bench.run]\nsize = '1KiB'", run), 1024);
+        assert_eq!(size("[bench.run]\nsize = 7", "cellnet bench run --size 9"), 9);
+    }
+
+    #[test]
     fn lists_and_switches_are_read() {
         let text = "json = true\n[serve]\necho = ['a', 'b']";
         let serve = matches(text, "cellnet serve");
@@ -203,6 +249,10 @@ mod tests {
             ("colour = 1", "'colour'"),
             ("[fly]", "'fly'"),
             ("[serve]\ncount = 1", "'count'"),
+            ("[bench]\nsize = 1", "'size'"),
+            ("[bench]\nrun = 1", "'run'"),
+            ("[bench.fly]", "'fly'"),
+            ("[bench.run]\ncount = 1", "'count'"),
             ("[call]\ncount = 'many'", "'many'"),
             ("root = 'nowhere'", "'nowhere'"),
             ("json = 1", "'json'"),

@@ -25,8 +25,13 @@ impl Times {
         self.0.add(&other.0).expect("all histograms have the same bounds");
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// Microseconds below which this share of the exchanges stayed.
-    fn micros(&self, quantile: f64) -> f64 {
+    pub(crate) fn micros(&self, quantile: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(quantile) as f64 / 1000.0 }
     }
 }
@@ -131,6 +136,12 @@ pub(crate) fn resident_mib() -> Option<f64> {
 /// The most memory that this process ever held; `None` where the system does not say.
 pub(crate) fn peak_mib() -> Option<f64> {
     parse_status(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Lets [`peak_mib`] begin anew from what is held now, where the system can do that.
+pub(crate) fn forget_peak() {
+    // Elsewhere the peak is that of the whole life of the process, which is still one.
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 fn parse_status(status: &str, name: &str) -> Option<f64> {

@@ -1,5 +1,6 @@
 //! The program `cellnet`: reads its arguments, runs one command, says how it ended.
 
+mod bench;
 mod call;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
 mod cert;
@@ -59,6 +60,7 @@ enum Command {
     Call(call::Args),
     Cp(cp::Args),
     Pipe(pipe::Args),
+    Bench(bench::Args),
     Demo(demo::Args),
     #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
     Cert(cert::Args),
@@ -70,6 +72,7 @@ impl Command {
         match self {
             Self::Serve(_) => true,
             Self::Pipe(args) => args.keeps_running(),
+            Self::Bench(args) => args.keeps_running(),
             Self::Call(_) | Self::Cp(_) | Self::Demo(_) => false,
             #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
             Self::Cert(_) => false,
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Call(args) => call::run(args, cli.json).await,
             Command::Cp(args) => cp::run(args, cli.json).await,
             Command::Pipe(args) => pipe::run(args, cli.json).await,
+            Command::Bench(args) => bench::run(args, cli.json).await,
             Command::Demo(args) => demo::run(args, cli.json).await,
             #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
             Command::Cert(args) => cert::run(args, cli.json),
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn help_of_every_command_has_an_example() {
-        for command in ["serve", "call", "cp", "pipe", "demo"] {
+        for command in ["serve", "call", "cp", "pipe", "bench", "demo"] {
             let Ok(Parsed::Say(help)) = parse(["cellnet", command, "--help"].map(Into::into).into()) else {
                 panic!("{command} has no help");
             };

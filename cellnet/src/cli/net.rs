@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use cellnet::{Cell, CellBuilder, CellUrl, Fqcn, ReturnCode, SHUTDOWN, link::DialError};
+use cellnet::{
+    Cell, CellBuilder, CellUrl, Fqcn, ReturnCode, SHUTDOWN,
+    link::DialError,
+    pipe::{Place, PlaceError},
+};
 use clap::Args;
 use tokio::time::Instant;
 
@@ -59,6 +63,13 @@ pub(crate) fn url(text: &str) -> Result<CellUrl, String> {
         Some(feature) => format!("'{scheme}' is not compiled in; build cellnet with the feature '{feature}'"),
         None => format!("no transport for the scheme '{scheme}'; use one of: {}", known.join(", ")),
     })
+}
+
+/// Reads `FQCN@URL,…` whose transports are there.
+pub(crate) fn place(text: &str) -> Result<Place, String> {
+    let place: Place = text.parse().map_err(|error: PlaceError| error.to_string())?;
+    place.urls().iter().try_for_each(|url| self::url(&url.to_string()).map(drop))?;
+    Ok(place)
 }
 
 /// Starts a cell for a command that ends, by its name or one that nobody else has, and waits until it has a way to each

@@ -41,11 +41,11 @@ pub(crate) struct Args {
     root: Vec<CellUrl>,
 
     /// Attach to the client parent
-    #[arg(long, env = "CELLNET_CP", value_name = "FQCN@URL[,URL…]", value_parser = place)]
+    #[arg(long, env = "CELLNET_CP", value_name = "FQCN@URL[,URL…]", value_parser = net::place)]
     cp: Option<Place>,
 
     /// Attach to a relay
-    #[arg(long, env = "CELLNET_RELAY", value_name = "FQCN@URL[,URL…]", value_parser = place)]
+    #[arg(long, env = "CELLNET_RELAY", value_name = "FQCN@URL[,URL…]", value_parser = net::place)]
     relay: Option<Place>,
 
     /// Name of the pipe, the same on both sides
@@ -167,13 +167,6 @@ fn topic(text: &str) -> Result<Topic, String> {
     Ok(topic)
 }
 
-/// Reads `FQCN@URL,…` whose transports are there.
-fn place(text: &str) -> Result<Place, String> {
-    let place: Place = text.parse().map_err(|error: cellnet::pipe::PlaceError| error.to_string())?;
-    place.urls().iter().try_for_each(|url| net::url(&url.to_string()).map(drop))?;
-    Ok(place)
-}
-
 /// Opens a pipe; gives the name of its peer.
 async fn open(pipe: &CellPipe, channel: &str) -> Result<Fqcn, Failure> {
     pipe.open(channel).await.map_err(|error| match error {
@@ -250,7 +243,7 @@ mod tests {
             assert!(failure.to_string().contains(named), "{line}: {failure}");
         }
         assert!(topic("_END_").unwrap_err().contains("'_END_'"));
-        assert!(place("site-1").unwrap_err().contains("'site-1'"));
-        assert!(place("site-1@tcp://h:1,foo://h:1").unwrap_err().contains("'foo'"));
+        assert!(net::place("site-1").unwrap_err().contains("'site-1'"));
+        assert!(net::place("site-1@tcp://h:1,foo://h:1").unwrap_err().contains("'foo'"));
     }
 }

@@ -190,6 +190,17 @@ impl Trust {
         name.parse().expect("a UUID has letters, digits and '-'")
     }
 
+    /// The name on the certificate, if it is shown to anybody who is dialled.
+    #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
+    pub(crate) fn common_name(&self) -> Option<&str> {
+        self.cn.as_deref()
+    }
+
+    #[cfg(not(any(feature = "tls", feature = "tls-aws-lc-rs")))]
+    pub(crate) fn common_name(&self) -> Option<&str> {
+        None
+    }
+
     /// Reads the credentials again and says how that went. Links stay.
     pub(crate) fn reload(&self) {
         #[cfg(any(feature = "tls", feature = "tls-aws-lc-rs"))]
