@@ -69,7 +69,11 @@ impl Files {
 /// Tells what arrives, until it is dropped: as a log, and as events on standard output if that is wanted.
 pub(crate) async fn tell(mut arrivals: Arrivals, json: bool) {
     while let Some(Arrival { origin, path, outcome, .. }) = arrivals.next().await {
-        let place = if path.is_empty() { "the inbox".to_owned() } else { format!("'{}' in the inbox", path.escape_debug()) };
+        let place = if path.is_empty() {
+            "the inbox".to_owned()
+        } else {
+            format!("'{}' in the inbox", path.escape_debug())
+        };
         match &outcome {
             Ok(receipt) => tracing::info!("'{origin}' sent to {place}: {receipt}"),
             Err(error) => {

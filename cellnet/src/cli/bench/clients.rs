@@ -122,9 +122,9 @@ impl Crew {
             let joining = crew.cells.iter().map(|cell| {
                 let (cell, session, delivered) = (cell.clone(), session.clone(), crew.delivered.clone());
                 async move {
-                    cell.handle(&talk::channel(Workload::Fan), DELIVER, move |_: Request| {
+                    cell.handle_quick(&talk::channel(Workload::Fan), DELIVER, move |_: Request| {
                         delivered.note();
-                        async { Ok::<_, HandlerError>(Message::empty()) }
+                        Ok::<_, HandlerError>(Message::empty())
                     });
                     session
                         .ask_by::<Nothing>(&cell, topic::JOIN, &Named { session: session.id.clone() })

@@ -202,13 +202,13 @@ impl Desk {
         let (workload, count) = (session.workload, session.count.clone());
         let (channel, topic) = (talk::channel(workload), talk::load_topic(workload, round));
         match workload {
-            Workload::Rr | Workload::Srr => cell.handle(&channel, &topic, move |request: Request| {
+            Workload::Rr | Workload::Srr => cell.handle_quick(&channel, &topic, move |request: Request| {
                 count.note();
-                async move { Ok::<_, HandlerError>(Message::new(request.message.payload)) }
+                Ok::<_, HandlerError>(Message::new(request.message.payload))
             }),
-            Workload::Push | Workload::Blob => cell.handle(&channel, &topic, move |_: Request| {
+            Workload::Push | Workload::Blob => cell.handle_quick(&channel, &topic, move |_: Request| {
                 count.note();
-                async { Ok::<_, HandlerError>(Message::empty()) }
+                Ok::<_, HandlerError>(Message::empty())
             }),
             Workload::Fan => {
                 let fan = Arc::new(Fan {
