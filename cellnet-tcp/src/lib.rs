@@ -10,7 +10,7 @@
 //! `stcp://` (with the feature `tls`) is TCP under TLS, and so is `tcp://` where the URL or the configuration asks for it.
 //!
 //! A connection is one lane, because a TCP stream delivers in order. So that an urgent frame does not wait behind
-//! what the kernel has taken and not sent, little may wait there: 128 KiB (`TCP_NOTSENT_LOWAT`, on Linux).
+//! what the kernel has taken and not sent, little may wait there: 256 KiB (`TCP_NOTSENT_LOWAT`, on Linux).
 
 mod options;
 pub mod socket;

@@ -37,7 +37,7 @@ fn note(option: &str, result: std::io::Result<()>) {
 
 /// Bytes that the kernel takes before it has sent the ones before, so that control frames overtake bulk.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -15,10 +15,11 @@ use tokio::io::AsyncWrite;
 use crate::stats::Meter;
 
 /// Bytes that wait to be written, in order: small pieces are copied together, large ones stay shared.
-#[derive(Default)]
 pub struct Pieces {
     /// The bytes of every [`Piece::Copied`]; reused.
     copied: Vec<u8>,
+    /// What that may hold on to when nothing waits.
+    kept: usize,
     /// What is still to be written.
     pieces: VecDeque<Piece>,
 }
@@ -30,6 +31,11 @@ enum Piece {
 }
 
 impl Pieces {
+    /// Nothing yet. The buffer for copies keeps `kept` bytes when nothing waits, and only what is above is given back.
+    pub fn keeping(kept: usize) -> Self {
+        Self { copied: Vec::new(), kept, pieces: VecDeque::new() }
+    }
+
     /// Adds bytes: those below 4 KiB are copied, others shared.
     pub fn push(&mut self, bytes: Bytes) {
         if bytes.len() >= SHARE_FROM {
@@ -79,7 +85,7 @@ impl Pieces {
             self.advance(written);
         }
         self.copied.clear();
-        self.copied.shrink_to(KEEP_BUFFER);
+        self.copied.shrink_to(self.kept);
         Poll::Ready(Ok(()))
     }
 
@@ -118,6 +124,13 @@ impl Pieces {
             written -= len;
             self.pieces.pop_front();
         }
+    }
+}
+
+impl Default for Pieces {
+    /// [Keeps](Self::keeping) 64 KiB.
+    fn default() -> Self {
+        Self::keeping(KEEP_BUFFER)
     }
 }
 
