@@ -173,7 +173,7 @@ impl Inner {
     }
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
-        let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
+        let kind = headers.text(cn::MSG_TYPE).and_then(MessageKind::parse);
         let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
         let target = if mine { Some(self.me().clone()) } else { headers.fqcn(cn::DESTINATION) };
         let Some(target) = target else {
@@ -337,7 +337,7 @@ impl Inner {
 
     /// Takes an answer that this cell made to a message of its own which came back to it.
     pub(super) fn receive_own(self: &Arc<Self>, link: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
-        match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
+        match headers.text(cn::MSG_TYPE).and_then(MessageKind::parse) {
             Some(MessageKind::Reply) => self.receive_reply(headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             // Answers to streams never find the intake full: only fire-and-forget requests are given back.

@@ -84,7 +84,7 @@ impl Inner {
         let Some(origin) = headers.fqcn(cn::ORIGIN) else {
             return;
         };
-        let kind = headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind));
+        let kind = headers.text(cn::MSG_TYPE).and_then(MessageKind::parse);
         let loud = self.links.noise.allows();
         if kind != Some(MessageKind::Request) {
             tracing::debug!(%origin, from = ?via.map(|via| &via.peer), %code, text, "reply dropped");

@@ -21,7 +21,7 @@ pub struct Headers {
     /// What arrived.
     block: Bytes,
     /// What was set here.
-    own: BytesMut,
+    own: Vec<u8>,
     entries: Vec<Entry>,
 }
 
@@ -88,7 +88,7 @@ impl Headers {
             entries.push(Entry { home: Home::Block, readable, start, key, value, end: offset(scanner.at()) });
         }
         match scanner.rest().len() {
-            0 => Ok(Self { block: block.clone(), own: BytesMut::new(), entries }),
+            0 => Ok(Self { block: block.clone(), own: Vec::new(), entries }),
             rest => Err(DecodeError::Trailing(rest)),
         }
     }
@@ -204,7 +204,7 @@ impl Headers {
     }
 
     /// Sets what `encode` appends to the buffer, which is one value.
-    pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
         if self.own.is_empty() {
             // Where one is set, all that the protocol needs are going to be.
             self.own.reserve(USUAL_BYTES);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut, buf::Writer};
+use bytes::{BufMut, Bytes, buf::Writer};
 use bytestring::ByteString;
 use rmp::{
     Marker,
@@ -112,11 +112,11 @@ impl Value {
     }
 
     /// Appends the value in its shortest form.
-    pub fn encode(&self, out: &mut BytesMut) {
+    pub fn encode(&self, out: &mut impl BufMut) {
         self.write(&mut out.writer()).expect("a buffer in memory takes everything");
     }
 
-    fn write(&self, out: &mut Writer<&mut BytesMut>) -> Result<(), ValueWriteError<io::Error>> {
+    fn write<B: BufMut>(&self, out: &mut Writer<&mut B>) -> Result<(), ValueWriteError<io::Error>> {
         match self {
             Self::Nil => encode::write_nil(out).map_err(ValueWriteError::InvalidMarkerWrite)?,
             Self::Bool(value) => {

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Run(Box<run::Args>),
 }
 
@@ -48,7 +48,7 @@ Examples:
 
 pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     match args.command {
-        Command::Serve(args) => serve::run(args).await,
+        Command::Serve(args) => serve::run(*args).await,
         Command::Run(args) => run::run(*args, json).await,
     }
 }

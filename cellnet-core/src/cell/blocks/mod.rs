@@ -104,7 +104,7 @@ impl Inner {
     ) -> Option<(Headers, Bytes)> {
         let Some(shelf) = &self.blocks.0 else { return Some((headers, body)) };
         let about_block = headers.text(cn::TOPIC) == Some(BLOCK);
-        match headers.text(cn::MSG_TYPE).and_then(|kind| MessageKind::parse(kind)) {
+        match headers.text(cn::MSG_TYPE).and_then(MessageKind::parse) {
             Some(MessageKind::Request) if about_block => match asked(from, target, hop, &headers, &body) {
                 Some(asked) => {
                     let request = Request { link: from.clone(), target: target.clone(), headers, body };

@@ -1,0 +1,42 @@
+//! Handlers that answer in the task that reads the connection.
+
+use cellnet_core::{
+    cell::{HandlerError, Request},
+    message::Message,
+    testkit::sim::{Sim, blob},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_handler_answers_while_all_others_hang() {
+    let sim = Sim::new().configured(|config| config.handlers = 1);
+    let server = sim.cell("server", &[]).await;
+    let site = sim.cell("site", &["server"]).await;
+    server.handle("*", "hang", |_| std::future::pending::<Result<Message, HandlerError>>());
+    server.handle_quick("*", "echo", |request: Request| Ok(Message::new(request.message.payload)));
+    let hanging = tokio::spawn(site.request(server.name(), "task", "hang", Message::empty()).into_future());
+    for channel in ["task", "stream"] {
+        for size in [1, 100_000] {
+            let reply = site.request(server.name(), channel, "echo", blob(size)).await.unwrap();
+            assert!(reply.is_ok(), "{channel}: {:?}", reply.error());
+            assert_eq!(reply.payload.len(), size);
+        }
+    }
+    assert!(!hanging.is_finished());
+    hanging.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_handler_that_fails_or_panics_is_answered_and_the_link_lives() {
+    let sim = Sim::new();
+    let server = sim.cell("server", &[]).await;
+    let site = sim.cell("site", &["server"]).await;
+    server.handle_quick("task", "fail", |_| Err::<Message, _>(HandlerError::failed("no luck")));
+    server.handle_quick("task", "panic", |_: Request| -> Result<Message, HandlerError> {
+        panic!("on purpose")
+    });
+    for (topic, text) in [("fail", "no luck"), ("panic", "handler panicked")] {
+        let reply = site.request(server.name(), "task", topic, Message::empty()).await.unwrap();
+        assert_eq!(reply.error(), Some(text));
+    }
+    assert_eq!(site.neighbours(), [server.name().clone()]);
+}
