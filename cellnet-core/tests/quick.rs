@@ -11,8 +11,10 @@ async fn a_quick_handler_answers_while_all_others_hang() {
     let sim = Sim::new().configured(|config| config.handlers = 1);
     let server = sim.cell("server", &[]).await;
     let site = sim.cell("site", &["server"]).await;
-    server.handle("*", "hang", |_| std::future::pending::<Result<Message, HandlerError>>());
-    server.handle_quick("*", "echo", |request: Request| Ok(Message::new(request.message.payload)));
+    server.handle("task", "hang", |_| std::future::pending::<Result<Message, HandlerError>>());
+    for channel in ["task", "stream"] {
+        server.handle_quick(channel, "echo", |request: Request| Ok(Message::new(request.message.payload)));
+    }
     let hanging = tokio::spawn(site.request(server.name(), "task", "hang", Message::empty()).into_future());
     for channel in ["task", "stream"] {
         for size in [1, 100_000] {
