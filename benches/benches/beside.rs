@@ -6,7 +6,6 @@
 
 use std::{
     env, fs,
-    num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -14,16 +13,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use cellnet_benches::{PLAIN, driver::is_secure};
+use cellnet_benches::apart::Apart;
 use cellnet_core::{
     cell::{Cell, CellBuilder},
-    message::Message,
     stats::Meter,
-    testkit::{
-        pki::Pki,
-        sim::{Tree, echo, fqcn},
-    },
-    tls::TlsMode,
+    testkit::pki::Pki,
     transfer::{SendOptions, TransferConfig, Transfers},
     transport::{
         Batch, Bind, Connection, Frame, FrameReceiver, FrameSender, Lane, Listener, Target, Transport,
@@ -35,10 +29,7 @@ use cellnet_core::{
 use cellnet_quic::Quic;
 use cellnet_tcp::Tcp;
 use hdrhistogram::Histogram;
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Runtime, time::sleep};
 
 fn main() {
     let said = |flag| env::args().any(|argument| argument == flag);
@@ -68,20 +59,15 @@ fn main() {
 
 /// A server and a site that dialled it, each with an inbox and a file for the other.
 struct Net {
-    far: Runtime,
-    near: Runtime,
-    server: (Cell, Transfers),
-    site: (Cell, Transfers),
+    cells: Apart,
+    server: Transfers,
+    site: Transfers,
     pulse: Arc<Pulse>,
     dir: PathBuf,
 }
 
 impl Net {
     fn over(scheme: &str, pki: &Pki, bytes: usize) -> Self {
-        let share = (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1);
-        let runtime = || Builder::new_multi_thread().worker_threads(share).enable_all().build();
-        let runtime = || runtime().expect("a runtime starts");
-        let (far, near) = (runtime(), runtime());
         // In memory where that can be, for it is the connection that is to be filled.
         let memory = Some(PathBuf::from("/dev/shm")).filter(|memory| memory.is_dir());
         let dir = memory.unwrap_or_else(env::temp_dir).join(format!("cellnet-beside-{}", std::process::id()));
@@ -91,39 +77,23 @@ impl Net {
             fs::write(dir.join(name).join("file"), &content).expect("there is room");
         }
         let pulse = Arc::new(Pulse::default());
-        let cell = |name: &str| {
-            let builder = Cell::builder(fqcn(name)).resolver(Tree);
-            let builder = if is_secure(scheme) { builder.tls(pki.tls(name, TlsMode::Tls)) } else { builder };
-            with_pulse(builder, &pulse)
-        };
-        let url = format!("{scheme}://127.0.0.1:0").parse().expect("a valid URL");
-        let server = far.block_on(cell("server").listen(url).start()).expect("loopback can be listened on");
-        let url = server.listening()[0].clone();
-        let site = near.block_on(cell("site").dial(url).start()).expect("the driver is known");
-        let connected = near.block_on(async { timeout(Duration::from_secs(10), site.connected()).await });
-        connected.expect("the server is there");
-        server.handle(PLAIN, "*", echo);
+        let cells = Apart::over(scheme, pki, |builder| with_pulse(builder, &pulse));
         let attach = |runtime: &Runtime, cell: &Cell, name: &str| {
             let config = TransferConfig::with_inbox(dir.join(name).join("inbox"));
             runtime.block_on(Transfers::attach(cell, config)).expect("the inbox is made")
         };
-        let server = {
-            let transfers = attach(&far, &server, "server");
-            (server, transfers)
-        };
-        let site = {
-            let transfers = attach(&near, &site, "site");
-            (site, transfers)
-        };
-        Self { far, near, server, site, pulse, dir }
+        let server = attach(&cells.far, &cells.server, "server");
+        let site = attach(&cells.near, &cells.site, "site");
+        Self { cells, server, site, pulse, dir }
     }
 
     /// Asks for so long; gives the cells of a row.
     fn measure(&self, busy: bool, lasts: Duration) -> String {
-        let (near, far) = (self.dir.join("site/file"), self.dir.join("server/file"));
+        let Apart { far, near, server, site } = &self.cells;
+        let file = |of: &str| self.dir.join(of).join("file");
         let transfers: Vec<_> = if busy {
-            let up = self.near.spawn(fill(self.site.1.clone(), near, self.server.0.clone()));
-            vec![up, self.far.spawn(fill(self.server.1.clone(), far, self.site.0.clone()))]
+            let up = near.spawn(fill(self.site.clone(), file("site"), server.clone()));
+            vec![up, far.spawn(fill(self.server.clone(), file("server"), site.clone()))]
         } else {
             Vec::new()
         };
@@ -131,18 +101,15 @@ impl Net {
         let (mut times, (sent, got), began) = (times(), (meter.tx(), meter.rx()), Instant::now());
         let mut warm = busy;
         let mut since = (sent, got, began);
-        self.near.block_on(async {
+        near.block_on(async {
             while began.elapsed() < lasts {
-                let asked = Instant::now();
-                let question = Message::new(Bytes::from_static(&[7; 64]));
-                let reply = self.site.0.request(self.server.0.name(), PLAIN, "t", question).await;
-                assert!(reply.expect("the server answers").is_ok());
+                let took = self.cells.ask().await;
                 if warm && began.elapsed() > WARM_UP {
                     (warm, since) = (false, (meter.tx(), meter.rx(), Instant::now()));
                     times.reset();
                     self.pulse.times().reset();
                 }
-                times.record(asked.elapsed().as_nanos() as u64).expect("the histogram grows");
+                times.record(took.as_nanos() as u64).expect("the histogram grows");
                 sleep(PACE).await;
             }
         });
@@ -151,7 +118,7 @@ impl Net {
         for transfer in transfers {
             transfer.abort();
             // It was stopped, which is an error to those who wait for its end.
-            let _ = self.near.block_on(transfer);
+            let _ = near.block_on(transfer);
         }
         let beats = std::mem::replace(&mut *self.pulse.times(), self::times());
         let rate = |bytes: u64| bytes as f64 / seconds / 1e6;

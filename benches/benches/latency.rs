@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,27 +13,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use cellnet_benches::{PLAIN, driver::is_secure};
+use cellnet_benches::apart::Apart;
 use cellnet_core::{
     cell::{Cell, HandlerError},
-    message::Message,
     stream::IncomingStream,
-    testkit::{
-        pki::Pki,
-        sim::{Tree, echo, fqcn},
-    },
-    tls::TlsMode,
+    testkit::pki::Pki,
     wire::Headers,
 };
 use cellnet_quic::Quic;
 use cellnet_tcp::Tcp;
 use cellnet_ws::Ws;
 use hdrhistogram::Histogram;
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinHandle, time::sleep};
 
 const SCHEMES: [&str; 3] = ["tcp", "ws", "quic"];
 
@@ -93,44 +83,29 @@ fn times() -> Histogram<u64> {
 
 /// A server and a site that dialled it.
 struct Net {
-    far: Runtime,
-    near: Runtime,
-    server: Cell,
-    site: Cell,
+    cells: Apart,
     moved: Arc<AtomicU64>,
 }
 
 impl Net {
     fn over(scheme: &str, pki: &Pki) -> Self {
-        let share = (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1);
-        let runtime = || Builder::new_multi_thread().worker_threads(share).enable_all().build();
-        let runtime = || runtime().expect("a runtime starts");
-        let (far, near) = (runtime(), runtime());
-        let cell = |name: &str| {
-            let builder = Cell::builder(fqcn(name)).transport(Tcp::new()).transport(Ws::new());
-            let builder = builder.transport(Quic::new()).resolver(Tree);
-            if is_secure(scheme) { builder.tls(pki.tls(name, TlsMode::Tls)) } else { builder }
-        };
-        let url = format!("{scheme}://127.0.0.1:0").parse().expect("a valid URL");
-        let server = far.block_on(cell("server").listen(url).start()).expect("loopback can be listened on");
-        let url = server.listening()[0].clone();
-        let site = near.block_on(cell("site").dial(url).start()).expect("the driver is known");
-        let connected = near.block_on(async { timeout(Duration::from_secs(10), site.connected()).await });
-        connected.expect("the server is there");
-        server.handle(PLAIN, "*", echo);
+        let cells = Apart::over(scheme, pki, |builder| {
+            builder.transport(Tcp::new()).transport(Ws::new()).transport(Quic::new())
+        });
         let moved = Arc::new(AtomicU64::new(0));
-        for cell in [&server, &site] {
+        for cell in [&cells.server, &cells.site] {
             let moved = moved.clone();
             cell.handle_stream(BULK_CHANNEL, "*", move |stream| swallow(stream, moved.clone()));
         }
-        Self { far, near, server, site, moved }
+        Self { cells, moved }
     }
 
     fn measure(&self, case: &mut Case, requests: usize) {
-        let up = case.bulk.up.then(|| self.near.spawn(fill(self.site.clone(), self.server.clone())));
-        let down = case.bulk.down.then(|| self.far.spawn(fill(self.server.clone(), self.site.clone())));
+        let Apart { far, near, server, site } = &self.cells;
+        let up = case.bulk.up.then(|| near.spawn(fill(site.clone(), server.clone())));
+        let down = case.bulk.down.then(|| far.spawn(fill(server.clone(), site.clone())));
         let streams: Vec<JoinHandle<()>> = [up, down].into_iter().flatten().collect();
-        self.near.block_on(async {
+        near.block_on(async {
             if !streams.is_empty() {
                 sleep(WARM_UP).await;
             }
@@ -139,11 +114,8 @@ impl Net {
                 if began.elapsed() > ROUND {
                     break;
                 }
-                let asked = Instant::now();
-                let question = Message::new(Bytes::from_static(&[7; 64]));
-                let reply = self.site.request(self.server.name(), PLAIN, "t", question).await;
-                assert!(reply.expect("the server answers").is_ok());
-                case.times.record(asked.elapsed().as_nanos() as u64).expect("the histogram grows");
+                let took = self.cells.ask().await;
+                case.times.record(took.as_nanos() as u64).expect("the histogram grows");
             }
             case.moved += self.moved.load(Relaxed) - moved;
             case.lasted += began.elapsed();
@@ -151,9 +123,9 @@ impl Net {
         for stream in streams {
             stream.abort();
             // It was stopped, which is an error to those who wait for its end.
-            let _ = self.near.block_on(stream);
+            let _ = near.block_on(stream);
         }
-        self.near.block_on(async { sleep(WARM_UP).await });
+        near.block_on(async { sleep(WARM_UP).await });
     }
 }
 

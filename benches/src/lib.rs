@@ -1,5 +1,6 @@
 //! What the benches share: two cells and a question; and one way for frames, by a driver or by a bare library.
 
+pub mod apart;
 pub mod bare;
 pub mod contest;
 pub mod driver;

@@ -106,9 +106,7 @@ fn route<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<Rout
         else {
             return None;
         };
-        if !matches!(time, Shape::Float(_) | Shape::Uint(_) | Shape::Int(_)) {
-            return None;
-        }
+        time.number()?;
         each(name);
     }
     Some(Route { hops, encoded })

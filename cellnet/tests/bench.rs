@@ -1,21 +1,17 @@
 //! What `cellnet bench` promises to scripts: every workload runs, over every transport and through a relay, and its
 //! figures agree with one another. None of them is compared with a clock.
 
-use std::{process::Stdio, time::Duration};
+mod program;
 
 use cellnet_core::testkit::pki::Pki;
+use program::{Serving, cellnet, command, finish};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
 
 #[tokio::test]
 async fn requests_and_blobs_are_counted_alike_on_both_sides() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
     for (workload, size) in [("rr", "64"), ("srr", "64"), ("srr", "3MiB"), ("blob", "3MiB")] {
-        let json = server.measured(workload, &["--size", size, "--inflight", "4"]).await;
+        let json = measured_by(&server, workload, &["--size", size, "--inflight", "4"]).await;
         sound(&json, workload);
         assert!(
             json["MBps"].as_f64().unwrap() > 0.0 && json["p999_us"].as_f64() >= json["p50_us"].as_f64(),
@@ -29,31 +25,32 @@ async fn requests_and_blobs_are_counted_alike_on_both_sides() {
 
 #[tokio::test]
 async fn what_nobody_answers_is_counted_where_it_arrives() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
-    let json = server.measured("push", &["--connections", "2"]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
+    let json = measured_by(&server, "push", &["--connections", "2"]).await;
     sound(&json, "push");
     assert_eq!(json["p50_us"], Value::Null);
 }
 
 #[tokio::test]
 async fn pipes_meet_at_the_serving_cell() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
-    let json = server.measured("pipe", &["--connections", "2", "--inflight", "8"]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
+    let json = measured_by(&server, "pipe", &["--connections", "2", "--inflight", "8"]).await;
     sound(&json, "pipe");
 }
 
 #[tokio::test]
 async fn many_clients_call_and_are_called() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
-    let json = server.measured("rr", &["--connections", "100"]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
+    let json = measured_by(&server, "rr", &["--connections", "100"]).await;
     sound(&json, "rr");
     assert!(json["messages"].as_u64() >= Some(100), "{json}");
 
-    let json = server.measured("fan", &["--connections", "20", "--size", "100KiB", "--inflight", "2"]).await;
+    let json =
+        measured_by(&server, "fan", &["--connections", "20", "--size", "100KiB", "--inflight", "2"]).await;
     sound(&json, "fan");
     assert_eq!(json["messages"].as_u64().unwrap() % 20, 0, "{json}");
 
-    let json = server.measured("churn", &["--connections", "2"]).await;
+    let json = measured_by(&server, "churn", &["--connections", "2"]).await;
     sound(&json, "churn");
     assert_eq!((&json["size"], &json["MBps"]), (&0.into(), &0.0.into()));
 }
@@ -63,7 +60,7 @@ async fn other_transports_say_what_they_are() {
     let pki = Pki::new();
     let (kit, own) = (pki.kit("server"), pki.kit("site-1"));
     let listen = "quic://127.0.0.1:0?tls=tls,ws://127.0.0.1:0,stcp://127.0.0.1:0";
-    let server = Serving::bench(listen, &["--credentials", kit.to_str().unwrap()]).await;
+    let server = bench(listen, &["--credentials", kit.to_str().unwrap()]).await;
     let own = ["--credentials", own.to_str().unwrap()];
     let urls = server.ready["listen"].as_array().unwrap().clone();
     for (url, transport, tls, workload) in [
@@ -85,7 +82,7 @@ async fn other_transports_say_what_they_are() {
 
 #[tokio::test]
 async fn a_relay_may_be_on_the_way() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
     let relay = ["serve", "--name", "relay-1", "--listen", "tcp://127.0.0.1:0", "--root", &server.url()];
     let relay = Serving::start(&relay).await;
     let via = format!("relay-1@{}", relay.url());
@@ -110,7 +107,7 @@ async fn a_relay_may_be_on_the_way() {
 
 #[tokio::test]
 async fn people_get_a_table() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
     let run = [
         "bench",
         "run",
@@ -129,14 +126,14 @@ async fn people_get_a_table() {
         assert!(ended.stdout.lines().any(|line| line.starts_with(name)), "{name}: {}", ended.stdout);
     }
     for signal in ["TERM", "INT"] {
-        let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+        let server = bench("tcp://127.0.0.1:0", &[]).await;
         assert_eq!(server.stop(signal).await, Some(0), "{signal}");
     }
 }
 
 #[tokio::test]
 async fn two_runs_do_not_disturb_each_other() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
     let url = server.url();
     let run = |seconds: &'static str, patience: &'static str| {
         let args = ["bench", "run", "--connect", &url, "--workload", "rr", "--warmup", "0", "--json"];
@@ -145,7 +142,7 @@ async fn two_runs_do_not_disturb_each_other() {
     let mut first = run("600s", "5s").spawn().unwrap();
     // The first one has its turn once the second is refused; before that it may be the other way round.
     loop {
-        let second = finish(run("1ms", "300ms").spawn().unwrap()).await;
+        let second = finish(run("1ms", "300ms").spawn().unwrap(), b"").await;
         if second.status == 8 {
             assert_eq!(second.json()["return_code"], "service_unavailable");
             break;
@@ -157,7 +154,7 @@ async fn two_runs_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn a_peer_that_goes_away_has_a_status_of_its_own_and_what_was_counted_is_told() {
-    let server = Serving::bench("tcp://127.0.0.1:0", &[]).await;
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
     let url = server.url();
     let run = [
         "bench",
@@ -172,7 +169,7 @@ async fn a_peer_that_goes_away_has_a_status_of_its_own_and_what_was_counted_is_t
         "600s",
         "--json",
     ];
-    let run = tokio::spawn(finish(command(&run).spawn().unwrap()));
+    let run = tokio::spawn(finish(command(&run).spawn().unwrap(), b""));
     // Once it is refused to others, the run is under way.
     loop {
         let other =
@@ -272,85 +269,17 @@ fn sound(json: &Value, workload: &str) {
     }
 }
 
-/// Far more than anything here takes; nothing waits for ever.
-const DEADLINE: Duration = Duration::from_secs(120);
+async fn bench(listen: &str, more: &[&str]) -> Serving {
+    Serving::start(&[&["bench", "serve", "--listen", listen], more].concat()).await
+}
+
+async fn measured_by(server: &Serving, workload: &str, args: &[&str]) -> Value {
+    measured(workload, &[&["--connect", &server.url()], args].concat()).await
+}
 
 async fn measured(workload: &str, args: &[&str]) -> Value {
     let run = ["bench", "run", "--workload", workload, "--seconds", "300ms", "--warmup", "100ms", "--json"];
     let ended = cellnet(&[&run[..], &["--timeout", "60s"], args].concat()).await;
     assert_eq!(ended.status, 0, "{workload} {args:?}: {}{}", ended.stdout, ended.stderr);
     ended.json()
-}
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    status: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// The last line of standard output.
-    fn json(&self) -> Value {
-        let line = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"))
-    }
-}
-
-async fn cellnet(args: &[&str]) -> Ended {
-    finish(command(args).spawn().unwrap()).await
-}
-
-async fn finish(child: Child) -> Ended {
-    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ended { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-/// The program with none of the caller's environment for it.
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cellnet"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for (name, _) in std::env::vars_os() {
-        if name == "RUST_LOG" || name.to_string_lossy().starts_with("CELLNET_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// A command that runs until it is stopped.
-struct Serving {
-    child: Child,
-    ready: Value,
-}
-
-impl Serving {
-    async fn bench(listen: &str, more: &[&str]) -> Self {
-        Self::start(&[&["bench", "serve", "--listen", listen], more].concat()).await
-    }
-
-    async fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stderr(Stdio::inherit()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("READY");
-        let ready = line.strip_prefix("READY ").unwrap_or_else(|| panic!("not READY: {line}"));
-        Self { child, ready: serde_json::from_str(ready).unwrap() }
-    }
-
-    fn url(&self) -> String {
-        self.ready["listen"][0].as_str().unwrap().to_owned()
-    }
-
-    async fn measured(&self, workload: &str, args: &[&str]) -> Value {
-        measured(workload, &[&["--connect", &self.url()], args].concat()).await
-    }
-
-    async fn stop(mut self, signal: &str) -> Option<i32> {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap();
-        assert!(sent.success());
-        timeout(DEADLINE, self.child.wait()).await.unwrap().unwrap().code()
-    }
 }

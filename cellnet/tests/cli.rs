@@ -1,12 +1,14 @@
 //! What the program `cellnet` promises to people and scripts.
 
-use std::{ffi::OsStr, fs, path::PathBuf, process::Stdio, time::Duration};
+mod program;
+
+use std::{fs, path::PathBuf};
 
 use cellnet_core::testkit::pki::Pki;
+use program::{DEADLINE, Serving, cellnet, cellnet_with, command, finish, send_signal, signal};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader},
     time::timeout,
 };
 
@@ -391,98 +393,6 @@ async fn the_demo_holds() {
         "relay-1": "quic (mtls)", "relay-1.site-1": "wss (mtls)", "relay-1.site-2": "stcp (mtls)"
     });
     assert_eq!(ended.json()["transports"], transports);
-}
-
-/// Far more than anything here takes; nothing waits for ever.
-const DEADLINE: Duration = Duration::from_secs(120);
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    status: i32,
-    raw: Vec<u8>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// The last line of standard output.
-    fn json(&self) -> Value {
-        let line = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {self:?}"))
-    }
-}
-
-async fn cellnet(args: &[&str]) -> Ended {
-    cellnet_with(args, b"").await
-}
-
-async fn cellnet_with(args: &[&str], stdin: &[u8]) -> Ended {
-    finish(command(args).spawn().unwrap(), stdin).await
-}
-
-async fn finish(mut child: Child, stdin: &[u8]) -> Ended {
-    // Who does not read standard input may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(stdin).await;
-    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
-    Ended {
-        status: output.status.code().unwrap(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        raw: output.stdout,
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// The program with none of the caller's environment for it.
-fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cellnet"));
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for (name, _) in std::env::vars_os() {
-        if name == "RUST_LOG" || name.to_string_lossy().starts_with("CELLNET_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// A command that runs until it is stopped.
-struct Serving {
-    child: Child,
-    ready: Value,
-}
-
-impl Serving {
-    async fn start(args: &[&str]) -> Self {
-        Self::of(command(args).stderr(Stdio::inherit()).spawn().unwrap()).await
-    }
-
-    async fn of(mut child: Child) -> Self {
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("READY");
-        let ready = line.strip_prefix("READY ").unwrap_or_else(|| panic!("not READY: {line}"));
-        let ready = serde_json::from_str(ready).unwrap();
-        Self { child, ready }
-    }
-
-    fn url(&self) -> String {
-        self.ready["listen"][0].as_str().unwrap().to_owned()
-    }
-
-    async fn stop(self, name: &str) -> Option<i32> {
-        signal(self.child, name).await
-    }
-}
-
-/// Sends a signal to a process; gives its exit status.
-async fn signal(mut child: Child, name: &str) -> Option<i32> {
-    send_signal(&child, name).await;
-    timeout(DEADLINE, child.wait()).await.unwrap().unwrap().code()
-}
-
-async fn send_signal(child: &Child, name: &str) {
-    let pid = child.id().unwrap().to_string();
-    let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
-    assert!(sent.success());
 }
 
 async fn echo_server() -> Serving {

@@ -10,7 +10,7 @@ use super::{
     Answer, HandlerError, Inner, RequestError,
     filters::{Passing, Stage},
     inner::{name, set_encoding},
-    request::{Handler, Request, RequestId},
+    request::{MessageHandler, Request, RequestId},
 };
 use crate::{
     fqcn::Fqcn,
@@ -72,17 +72,10 @@ impl About {
 }
 
 /// Runs a handler and sends what it says. A panic is answered like a failure.
-pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: Handler) {
+pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageHandler) {
     let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
     let (channel, topic) = (request.channel.clone(), request.topic.clone());
-    let handled = async {
-        match handler {
-            Handler::Message(handler) => handler(request).await,
-            Handler::Quick(handler) => handler(request),
-            Handler::Stream(_) => Ok(Answer::Deferred),
-        }
-    };
-    let outcome = AssertUnwindSafe(handled).catch_unwind().await;
+    let outcome = AssertUnwindSafe(handler.call(request)).catch_unwind().await;
     let reply = match outcome {
         Ok(Ok(Answer::Deferred)) => return,
         Ok(Ok(Answer::Reply(message))) => message,

@@ -197,7 +197,7 @@ impl Ask {
             stopping: inner.links.stop.clone(),
         };
         match inner.handler(&self.channel, &self.topic) {
-            Some(handler @ (super::Handler::Message(_) | super::Handler::Quick(_))) => {
+            Some(super::Handler::Message(handler)) => {
                 let cost = request.message.payload.len() + request.message.headers.memory();
                 if !inner.intake.has_room(LOCAL_LINK, cost, &Arc::default()) {
                     return Err(RequestError::NoRoom { hop: inner.me().clone(), patience: Duration::ZERO });

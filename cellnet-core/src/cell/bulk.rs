@@ -59,7 +59,7 @@ pub(crate) fn split(
     if outer.len() > MAX_OUTER {
         return Err(BulkError::TooManyHeaders(MAX_OUTER));
     }
-    let carried: Vec<_> = outer.iter().filter(|(key, value)| is_carried(key, value)).collect();
+    let carried: Headers = outer.iter().filter_map(carried).collect();
     let document = fobs::decode(body, Limits::PAYLOAD)?.into_object()?;
     let entries = document.items().ok_or(BulkError::Missing("list of messages"))?;
     if entries.len() > MAX_MESSAGES {
@@ -68,30 +68,29 @@ pub(crate) fn split(
     entries.iter().map(|entry| one(&carried, entry)).collect()
 }
 
-fn is_carried(key: &Value, value: &Value) -> bool {
-    let Some(key) = key.as_str() else { return false };
+/// A header of the whole that each of its messages gets.
+fn carried((key, value): (Value, Value)) -> Option<(ByteString, Value)> {
+    let Value::Str(key) = key else { return None };
     // The route is short by now; other lists may be as long as the headers.
     let nested = matches!(value, Value::Array(_) | Value::Map(_));
     let own = !key.starts_with("cn__") && !key.starts_with("sm__");
-    key == cn::ROUTE || !nested && (own || CARRIED.contains(&key))
+    (key == cn::ROUTE || !nested && (own || CARRIED.contains(&&*key))).then_some((key, value))
 }
 
-fn one(carried: &[(Value, Value)], entry: &Object) -> Result<(ByteString, ByteString, Message), BulkError> {
+fn one(carried: &Headers, entry: &Object) -> Result<(ByteString, ByteString, Message), BulkError> {
     let text = |key: &'static str| match entry.get(key) {
         Some(Object::Str(text)) => Ok(text.clone()),
         _ => Err(BulkError::Missing(key)),
     };
     let (channel, topic) = (text("channel")?, text("topic")?);
     let message = entry.get("message").ok_or(BulkError::Missing("message"))?;
-    let own = match message.get("headers") {
+    let mut headers = match message.get("headers") {
         Some(Object::Map(own)) if own.len() > MAX_INNER => return Err(BulkError::TooManyHeaders(MAX_INNER)),
         Some(own) => Headers::try_from(Value::from(own))?,
         None => return Err(BulkError::Missing("headers")),
     };
-    let encoding = own.shared_text(cn::PAYLOAD_ENCODING);
-    let replaced = |key: &Value| carried.iter().any(|(name, _)| name == key);
-    let kept = own.iter().filter(|(key, _)| !replaced(key));
-    let mut headers = Headers::try_from(Value::Map(kept.chain(carried.iter().cloned()).collect()))?;
+    let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
+    headers.extend(carried);
     headers.set(cn::CHANNEL, channel.clone());
     headers.set(cn::TOPIC, topic.clone());
     let payload = Payload::from_wire(encoding.as_deref(), joined(message.get("payload")));

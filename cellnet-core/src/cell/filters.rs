@@ -9,7 +9,7 @@ use super::registry::Registry;
 use crate::{
     fqcn::Fqcn,
     message::{Message, MessageKind, ReturnCode},
-    wire::Headers,
+    wire::{Headers, keys::cn},
 };
 
 /// Where a filter sits on the path of messages.
@@ -61,9 +61,14 @@ impl Filters {
         filters.entry(channel, topic).push(filter);
     }
 
-    /// Whether there are filters at a stage.
-    pub(crate) fn any(&self, stage: Stage) -> bool {
-        !self.stages[stage as usize].read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// [`pass`](Self::pass) by the channel and topic in the headers, which nobody reads if there is no filter.
+    pub(crate) fn pass_as_addressed(&self, stage: Stage, passing: &mut Passing<'_>) -> Result<(), Message> {
+        if self.stages[stage as usize].read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Ok(());
+        }
+        let [channel, topic] =
+            [cn::CHANNEL, cn::TOPIC].map(|key| passing.headers.shared_text(key).unwrap_or_default());
+        self.pass(stage, &channel, &topic, passing)
     }
 
     /// Asks the filters in turn; the first that refuses ends it.

@@ -163,11 +163,7 @@ impl Inner {
             return self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
         }
         let mut headers = headers;
-        for (key, value) in failure.headers.iter() {
-            if let Some(key) = key.as_text() {
-                headers.set(key.clone(), value.clone());
-            }
-        }
+        headers.extend(&failure.headers);
         headers.set(cn::PAYLOAD_ENCODING, "none");
         self.receive_reply(headers, Bytes::new());
     }
@@ -185,13 +181,9 @@ impl Inner {
         if !self.vouched(link, &headers) {
             return;
         }
-        if self.filters.any(Stage::Incoming) {
-            let text = |key| headers.shared_text(key).unwrap_or_default();
-            let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
-            let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
-            if let Err(instead) = self.filters.pass(Stage::Incoming, &channel, &topic, &mut passing) {
-                return self.refuse(&headers, Some(link), ReturnReason::CannotForward, instead);
-            }
+        let mut passing = Passing { headers: &mut headers, kind, from: Some(&link.peer) };
+        if let Err(instead) = self.filters.pass_as_addressed(Stage::Incoming, &mut passing) {
+            return self.refuse(&headers, Some(link), ReturnReason::CannotForward, instead);
         }
         if kind == Some(MessageKind::Request)
             && let Some(interceptor) = self.interceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -305,8 +297,8 @@ impl Inner {
         let inner = self.clone();
         let handler = self.handler(&channel, &topic);
         let run: futures_util::future::BoxFuture<'static, ()> = match (refused, handler) {
-            (None, Some(handler @ (Handler::Message(_) | Handler::Quick(_)))) => {
-                let quick = matches!(handler, Handler::Quick(_));
+            (None, Some(Handler::Message(handler))) => {
+                let quick = handler.is_quick();
                 let stopping = self.links.stop.clone();
                 let request =
                     Request { message, origin, channel, topic, reply_to, link: link.cloned(), stopping };
@@ -353,12 +345,10 @@ impl Inner {
         let Some(origin) = headers.fqcn(cn::ORIGIN) else {
             return;
         };
-        let text = |key| headers.shared_text(key).unwrap_or_default();
-        let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
         let ids = request_ids(&headers);
         let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
         let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Reply), from: None };
-        let refused = self.filters.pass(Stage::IncomingReply, &channel, &topic, &mut passing).err();
+        let refused = self.filters.pass_as_addressed(Stage::IncomingReply, &mut passing).err();
         let payload = Payload::from_wire(encoding.as_deref(), body);
         let outcome = match refused {
             Some(instead) => Err(RequestError::Filtered(instead.error().unwrap_or_default().to_owned())),

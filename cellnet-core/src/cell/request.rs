@@ -77,14 +77,32 @@ impl From<Message> for Answer {
 pub(crate) enum Handler {
     /// Takes whole messages.
     Message(MessageHandler),
-    /// Takes whole messages and never waits.
-    Quick(QuickHandler),
     /// Reads streams as they arrive.
     Stream(StreamHandler),
 }
 
-type MessageHandler = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, HandlerError>> + Send + Sync>;
-type QuickHandler = Arc<dyn Fn(Request) -> Result<Answer, HandlerError> + Send + Sync>;
+/// What takes whole messages.
+#[derive(Clone)]
+pub(crate) enum MessageHandler {
+    /// It may wait.
+    Patient(Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, HandlerError>> + Send + Sync>),
+    /// It does not.
+    Quick(Arc<dyn Fn(Request) -> Result<Answer, HandlerError> + Send + Sync>),
+}
+
+impl MessageHandler {
+    pub(crate) async fn call(&self, request: Request) -> Result<Answer, HandlerError> {
+        match self {
+            Self::Patient(handler) => handler(request).await,
+            Self::Quick(handler) => handler(request),
+        }
+    }
+
+    pub(crate) fn is_quick(&self) -> bool {
+        matches!(self, Self::Quick(_))
+    }
+}
+
 pub(crate) type StreamHandler =
     Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
 
@@ -95,10 +113,10 @@ impl Handler {
         Fut: Future<Output = Result<A, HandlerError>> + Send + 'static,
         A: Into<Answer>,
     {
-        Self::Message(Arc::new(move |request| {
+        Self::Message(MessageHandler::Patient(Arc::new(move |request| {
             let answer = handler(request);
             Box::pin(async move { answer.await.map(Into::into) })
-        }))
+        })))
     }
 
     pub(crate) fn quick<F, A>(handler: F) -> Self
@@ -106,7 +124,7 @@ impl Handler {
         F: Fn(Request) -> Result<A, HandlerError> + Send + Sync + 'static,
         A: Into<Answer>,
     {
-        Self::Quick(Arc::new(move |request| handler(request).map(Into::into)))
+        Self::Message(MessageHandler::Quick(Arc::new(move |request| handler(request).map(Into::into))))
     }
 
     pub(crate) fn stream<F, Fut>(handler: F) -> Self
@@ -122,7 +140,6 @@ impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Message(_) => "Handler::Message",
-            Self::Quick(_) => "Handler::Quick",
             Self::Stream(_) => "Handler::Stream",
         })
     }

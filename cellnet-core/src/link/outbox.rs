@@ -95,6 +95,8 @@ struct State {
     bulk: Vec<Queue>,
     reserved: Option<Reservation>,
     signals: Signals,
+    /// Whether the control lane's writer has taken something and did not come back for more.
+    writing: bool,
     closed: bool,
     /// Told as soon as there is room again.
     waiting: Vec<Arc<Notify>>,
@@ -135,7 +137,12 @@ impl Outbox {
         Self::with_lanes(config, connection.bulk.len(), connection.info.meter.clone(), budget)
     }
 
-    fn with_lanes(config: &LinkConfig, bulk_lanes: usize, meter: Arc<Meter>, budget: Arc<Budget>) -> Self {
+    pub(super) fn with_lanes(
+        config: &LinkConfig,
+        bulk_lanes: usize,
+        meter: Arc<Meter>,
+        budget: Arc<Budget>,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 control: Queue::default(),
@@ -143,6 +150,7 @@ impl Outbox {
                 bulk: (0..bulk_lanes.max(1)).map(|_| Queue::default()).collect(),
                 reserved: budget.reserve(0),
                 signals: Signals::default(),
+                writing: false,
                 closed: false,
                 waiting: Vec::new(),
                 written: meter.tx(),
@@ -278,6 +286,9 @@ impl Outbox {
             {
                 let mut state = self.state();
                 let single = self.ready.len() == 1;
+                if lane == 0 {
+                    state.writing = false;
+                }
                 let signals = if lane == 0 { std::mem::take(&mut state.signals) } else { Signals::default() };
                 state.fill(lane, single, batch);
                 if !batch.is_empty() {
@@ -287,6 +298,7 @@ impl Outbox {
                     }
                 }
                 if !batch.is_empty() || signals != Signals::default() {
+                    state.writing |= lane == 0;
                     return Some(signals);
                 }
                 if state.closed {
@@ -383,10 +395,10 @@ impl State {
 
     /// Whether a message would be the only one that waits, and belongs on the control lane.
     fn is_idle(&self, class: &Class) -> bool {
-        let control = matches!(class, Class::Control | Class::Ack(_)) && self.control.messages.is_empty();
-        control
-            && self.signals == Signals::default()
-            && self.bulk.iter().all(|queue| queue.messages.is_empty())
+        let control = matches!(class, Class::Control | Class::Ack(_));
+        let busy = self.writing || self.signals != Signals::default();
+        let mut queues = self.bulk.iter().chain([&self.control]);
+        control && !busy && queues.all(|queue| queue.messages.is_empty())
     }
 
     fn knows(&self, waiter: &Arc<Notify>) -> bool {

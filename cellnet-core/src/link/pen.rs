@@ -7,19 +7,21 @@ use std::{
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::{
-    Links, Outgoing,
+    Outgoing,
     outbox::Signals,
     writer::{NIL, bare_frame},
 };
 use crate::{
+    stats::Counters,
     transport::{Batch, Frame, FrameSender, TransportError},
-    wire::{FrameKind, HeadersError, MAX_FRAME, PREFIX_LEN, Prefix},
+    wire::{FrameKind, HeadersError, MAX_FRAME, PREFIX_LEN, Prefix, keys::cn},
 };
 
 /// The sending half of a lane. Clones are the same one; whoever holds its [`Ink`] writes, for as long as that does not
@@ -28,16 +30,15 @@ use crate::{
 pub(super) struct Pen(Arc<Mutex<Ink>>);
 
 impl Pen {
-    pub(super) fn new(tx: Box<dyn FrameSender>, links: Arc<Links>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(tx: Box<dyn FrameSender>, numbers: Arc<Numbers>, counters: Arc<Counters>) -> Self {
         Self(Arc::new(Mutex::new(Ink {
             tx: Some(tx),
-            links,
+            numbers,
             counters,
             taken: Vec::new(),
             batch: Batch::new(),
             heads: BytesMut::new(),
             failure: None,
-            busy: false,
             rested: Instant::now(),
         })))
     }
@@ -49,7 +50,7 @@ impl Pen {
     /// The ink, if nobody writes and nobody did a moment ago.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
         let ink = self.0.try_lock().ok()?;
-        (ink.tx.is_some() && !ink.busy && ink.rested.elapsed() >= QUIET).then_some(ink)
+        (ink.tx.is_some() && ink.taken.is_empty() && ink.rested.elapsed() >= QUIET).then_some(ink)
     }
 }
 
@@ -60,7 +61,7 @@ const QUIET: Duration = Duration::from_micros(20);
 pub(super) struct Ink {
     /// Gone when the lane has ended.
     pub(super) tx: Option<Box<dyn FrameSender>>,
-    links: Arc<Links>,
+    numbers: Arc<Numbers>,
     counters: Arc<Counters>,
     /// What is being written.
     pub(super) taken: Vec<Outgoing>,
@@ -69,27 +70,27 @@ pub(super) struct Ink {
     heads: BytesMut,
     /// What a write that did not wait has found.
     failure: Option<TransportError>,
-    /// Whether something is not written yet.
-    busy: bool,
     /// When all was written.
     rested: Instant,
 }
 
 impl Ink {
-    /// Takes messages to be written. What cannot be a frame is dropped and counted.
+    /// Takes messages to be written, signals first.
     pub(super) fn dip(&mut self, signals: Signals, messages: &mut Vec<Outgoing>) {
-        self.busy = true;
-        push_signals(signals, &mut self.batch, &self.counters);
-        for message in messages.iter() {
-            match encode(message, &self.counters, &mut self.heads) {
-                Ok(frame) => self.batch.push_back(frame),
-                Err(error) => {
-                    self.links.counters.dropped.add(1);
-                    tracing::warn!(%error, "message dropped");
-                }
+        push_signals(signals, &mut self.batch, &self.numbers);
+        messages.drain(..).for_each(|message| self.take(message));
+    }
+
+    /// Takes a message to be written. One that cannot be a frame is dropped and counted.
+    fn take(&mut self, message: Outgoing) {
+        match encode(&message, &self.numbers, &mut self.heads) {
+            Ok(frame) => self.batch.push_back(frame),
+            Err(error) => {
+                self.counters.dropped.add(1);
+                tracing::warn!(peer = message.headers.text(cn::TO), %error, "message dropped");
             }
         }
-        self.taken.append(messages);
+        self.taken.push(message);
     }
 
     /// Writes what was taken.
@@ -107,14 +108,13 @@ impl Ink {
             }
         }
         self.taken.clear();
-        self.busy = false;
         self.rested = Instant::now();
         Poll::Ready(Ok(()))
     }
 
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
-        self.dip(Signals::default(), &mut vec![message]);
+        self.take(message);
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
@@ -128,32 +128,29 @@ impl Ink {
 
 impl fmt::Debug for Ink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ink")
-            .field("busy", &self.busy)
-            .field("taken", &self.taken.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Ink").field("taken", &self.taken.len()).finish_non_exhaustive()
     }
 }
 
 /// Numbers the frames of a connection, as the reference does; nobody checks them.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct Numbers {
     sequence: AtomicU32,
     stream: AtomicU32,
 }
 
-impl Default for Counters {
+impl Default for Numbers {
     fn default() -> Self {
         // HELLO or READY took sequence 1; stream ids of endpoints start at 17.
         Self { sequence: AtomicU32::new(2), stream: AtomicU32::new(17) }
     }
 }
 
-fn push_signals(signals: Signals, batch: &mut Batch, counters: &Counters) {
+fn push_signals(signals: Signals, batch: &mut Batch, numbers: &Numbers) {
     let kinds = [(signals.ping, FrameKind::Ping), (signals.pong, FrameKind::Pong)];
     for (_, kind) in kinds.into_iter().filter(|(wanted, _)| *wanted) {
-        let stream = counters.stream.fetch_add(1, Relaxed) as u16;
-        batch.push_back(bare_frame(kind, stream, counters.next_sequence(), NIL));
+        let stream = numbers.stream.fetch_add(1, Relaxed) as u16;
+        batch.push_back(bare_frame(kind, stream, numbers.next_sequence(), NIL));
     }
 }
 
@@ -167,7 +164,7 @@ enum EncodeError {
 }
 
 /// Encodes the head into a piece of `heads`, which is reused once the driver is done with it.
-fn encode(message: &Outgoing, counters: &Counters, heads: &mut BytesMut) -> Result<Frame, EncodeError> {
+fn encode(message: &Outgoing, numbers: &Numbers, heads: &mut BytesMut) -> Result<Frame, EncodeError> {
     let blank = Prefix::default();
     blank.encode(heads);
     let start = heads.len();
@@ -183,16 +180,137 @@ fn encode(message: &Outgoing, counters: &Counters, heads: &mut BytesMut) -> Resu
         header_len: u16::try_from(header_len).expect("checked by the headers"),
         kind: FrameKind::Data.code(),
         app_id: Prefix::APP_CELL,
-        stream_id: counters.stream.fetch_add(1, Relaxed) as u16,
-        sequence: counters.next_sequence(),
+        stream_id: numbers.stream.fetch_add(1, Relaxed) as u16,
+        sequence: numbers.next_sequence(),
         ..Prefix::default()
     };
     prefix.write_to(heads.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
     Ok(Frame::new(heads.split().freeze(), message.body.clone()))
 }
 
-impl Counters {
+impl Numbers {
     fn next_sequence(&self) -> u16 {
         self.sequence.fetch_add(1, Relaxed) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        link::{LinkConfig, outbox::Outbox},
+        stats::Budget,
+        wire::Headers,
+    };
+
+    /// What a driver does with frames.
+    #[derive(Debug, Default, Clone)]
+    struct Driver(Arc<Mutex<State>>);
+
+    #[derive(Debug, Default)]
+    struct State {
+        fed: usize,
+        blocked: bool,
+        broken: bool,
+    }
+
+    impl Driver {
+        fn state(&self) -> MutexGuard<'_, State> {
+            self.0.lock().unwrap()
+        }
+    }
+
+    #[async_trait]
+    impl FrameSender for Driver {
+        fn feed(&mut self, batch: &mut Batch) {
+            self.state().fed += batch.drain(..).len();
+        }
+
+        async fn flush(&mut self) -> Result<(), TransportError> {
+            poll_fn(|_| match *self.state() {
+                State { broken: true, .. } => Poll::Ready(Err(TransportError::Closed)),
+                State { blocked: true, .. } => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            })
+            .await
+        }
+
+        async fn close(&mut self) -> Result<(), TransportError> {
+            Ok(())
+        }
+    }
+
+    /// A lane that has been idle for a moment.
+    async fn lane() -> (Driver, Pen, Outbox) {
+        let driver = Driver::default();
+        let pen = Pen::new(Box::new(driver.clone()), Arc::default(), Arc::default());
+        let outbox = Outbox::with_lanes(&LinkConfig::default(), 0, Arc::default(), Budget::new(64 << 20));
+        outbox.lend(pen.clone());
+        tokio::time::sleep(QUIET).await;
+        (driver, pen, outbox)
+    }
+
+    fn message() -> Outgoing {
+        Outgoing::new(Headers::new(), Bytes::new())
+    }
+
+    async fn take(outbox: &Outbox) -> (Signals, Vec<Outgoing>) {
+        let mut taken = Vec::new();
+        let signals = outbox.take(0, &mut taken).await.unwrap();
+        (signals, taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_writes_the_first_message_and_the_writer_those_that_follow_at_once() {
+        let (driver, _, outbox) = lane().await;
+        for _ in 0..3 {
+            outbox.try_push(message()).unwrap();
+        }
+        assert_eq!(driver.state().fed, 1);
+        assert_eq!(take(&outbox).await.1.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_overtakes_what_the_writer_has_taken() {
+        let (driver, _, outbox) = lane().await;
+        outbox.ping();
+        assert!(take(&outbox).await.0.ping);
+        outbox.try_push(message()).unwrap();
+        assert_eq!(driver.state().fed, 0);
+        assert_eq!(take(&outbox).await.1.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_go_at_once_is_finished_by_the_writer() {
+        let (driver, pen, outbox) = lane().await;
+        driver.state().blocked = true;
+        outbox.try_push(message()).unwrap();
+        outbox.try_push(message()).unwrap();
+        assert_eq!(driver.state().fed, 1);
+        let (signals, mut messages) = take(&outbox).await;
+        assert!(signals.rest && messages.len() == 1);
+        pen.ink().dip(signals, &mut messages);
+        assert!(poll_fn(|cx| Poll::Ready(pen.ink().poll_flush(cx))).await.is_pending());
+        assert_eq!(pen.ink().taken.len(), 2, "whoever ends the link tells what became of them");
+        driver.state().blocked = false;
+        poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
+        assert!(pen.ink().taken.is_empty() && driver.state().fed == 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_writer_hears_of_a_write_that_failed() {
+        let (driver, pen, outbox) = lane().await;
+        driver.state().broken = true;
+        outbox.try_push(message()).unwrap();
+        assert!(take(&outbox).await.0.rest);
+        driver.state().broken = false;
+        let error = poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap_err();
+        assert!(matches!(error, TransportError::Closed));
+        assert_eq!(pen.ink().taken.len(), 1);
     }
 }

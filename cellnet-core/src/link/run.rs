@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Host, Link, LinkError, Park, chain,
-    pen::Counters,
+    pen::Numbers,
     reader::{empty_park, read_lane},
     writer::write_lane,
 };
@@ -17,12 +17,12 @@ use crate::transport::{Batch, Connection};
 pub(super) async fn run(host: Host, link: Arc<Link>, connection: Connection, early: Batch) {
     let Connection { control, bulk, .. } = connection;
     let span = tracing::debug_span!("link", peer = %link.peer, remote = %link.info.remote);
-    let counters = Arc::new(Counters::default());
+    let numbers = Arc::new(Numbers::default());
     let mut lanes = JoinSet::new();
     let mut bulk_readers = JoinSet::new();
     let mut readers = Vec::new();
     for (number, lane) in std::iter::once(control).chain(bulk).enumerate() {
-        let writer = write_lane(host.links.clone(), link.clone(), number, lane.tx, counters.clone());
+        let writer = write_lane(host.links.clone(), link.clone(), number, lane.tx, numbers.clone());
         lanes.spawn(guard(link.clone(), writer).instrument(span.clone()));
         readers.push(lane.rx);
     }

@@ -8,7 +8,7 @@ use super::{
     Link, LinkError, Links,
     liveness::unless_stalled,
     outbox::Outbox,
-    pen::{Counters, Pen},
+    pen::{Numbers, Pen},
 };
 use crate::{
     transport::{Frame, FrameSender},
@@ -22,11 +22,11 @@ pub(super) async fn write_lane(
     link: Arc<Link>,
     lane: usize,
     tx: Box<dyn FrameSender>,
-    counters: Arc<Counters>,
+    numbers: Arc<Numbers>,
 ) -> Result<(), LinkError> {
     let stall = links.config.stall;
     let meter = tx.meter().unwrap_or_else(|| link.info.meter.clone());
-    let pen = Pen::new(tx, links, counters);
+    let pen = Pen::new(tx, numbers, links.counters.clone());
     let held = Held { outbox: &link.outbox, pen: &pen };
     if lane == 0 {
         link.outbox.lend(pen.clone());

@@ -103,7 +103,7 @@ impl Arrival<'_> {
         }
         let handler = if channel_streams(&channel) { self.inner.handler(&channel, &topic) } else { None };
         match handler {
-            Some(Handler::Message(_) | Handler::Quick(_)) => Ok(Purpose::Message),
+            Some(Handler::Message(_)) => Ok(Purpose::Message),
             Some(Handler::Stream(handler)) => Ok(Purpose::Stream(handler)),
             None => {
                 let text = format!("no handler for '{channel}' '{topic}'");

@@ -76,7 +76,7 @@ pub(crate) fn refusal(
     let mut own = failure.headers;
     own.set(cn::REQ_ID, request.shared_text(cn::REQ_ID).unwrap_or_default());
     for kept in [cn::SECURE, cn::OPTIONAL] {
-        own.set(name(kept), request.flag(kept));
+        own.set(kept, request.flag(kept));
     }
     if let Some(features) = request.get(cn::CELLNET) {
         own.set(cn::CELLNET, features.clone());
@@ -154,7 +154,7 @@ fn carry(headers: &mut Headers, topic: &'static str, encoding: &'static str) {
     headers.set(cn::REPLY_EXPECTED, false);
     for flag in [cn::OPTIONAL, cn::SECURE] {
         if headers.get(flag).is_none() {
-            headers.set(name(flag), false);
+            headers.set(flag, false);
         }
     }
     headers.set(cn::TOPIC, Value::text(topic));

@@ -127,7 +127,7 @@ impl Headers {
 
     /// What the headers take in memory, in bytes, more or less.
     pub fn memory(&self) -> usize {
-        self.block.len() + self.own.len() + self.entries.len() * size_of::<Entry>()
+        self.block.len() + self.own.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 
     /// The value under a key, decoded; the last one, if a peer sent several.
@@ -172,12 +172,7 @@ impl Headers {
 
     /// The number under a key, whole or not.
     pub fn number(&self, key: &str) -> Option<f64> {
-        match self.shape(key)? {
-            Shape::Float(value) => Some(value),
-            Shape::Uint(value) => Some(value as f64),
-            Shape::Int(value) => Some(value as f64),
-            _ => None,
-        }
+        self.shape(key)?.number()
     }
 
     /// Whether a key is there and true.

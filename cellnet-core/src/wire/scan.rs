@@ -1,12 +1,10 @@
-//! Walks over MessagePack without building anything.
+//! Walks over MessagePack without building anything. [`Value`](super::Value) builds on it.
 
 use rmp::Marker;
 
 use super::{DecodeError, Limits};
 
 /// A place in encoded bytes. Every step checks what it passes: lengths, text, depth and number of values.
-///
-/// Keys of maps are text or bytes at every depth, the reference's rule for headers.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
     input: &'a [u8],
@@ -16,27 +14,40 @@ pub(crate) struct Scanner<'a> {
     limits: Limits,
 }
 
-/// What a value is, as far as a walker cares.
+/// A value, or the head of one that contains others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Shape<'a> {
-    /// Text, without its marker.
-    Text(&'a str),
-    /// Bytes, without their marker.
-    Bytes(&'a [u8]),
-    /// A list of so many values, which come next.
-    Array(usize),
-    /// A map of so many pairs, which come next.
-    Map(usize),
+    Nil,
+    Bool(bool),
     /// An integer that is not negative.
     Uint(u64),
     /// A negative integer.
     Int(i64),
-    /// A number that need not be whole.
-    Float(f64),
-    /// A truth value.
-    Bool(bool),
-    /// Nothing, or an extension.
-    Other,
+    F32(f32),
+    F64(f64),
+    /// Text, without its marker.
+    Text(&'a str),
+    /// Bytes, without their marker.
+    Bytes(&'a [u8]),
+    /// An extension type, without its marker.
+    Ext(i8, &'a [u8]),
+    /// A list of so many values, which come next.
+    Array(usize),
+    /// A map of so many pairs, which come next.
+    Map(usize),
+}
+
+impl Shape<'_> {
+    /// The number, whole or not.
+    pub(crate) fn number(self) -> Option<f64> {
+        match self {
+            Self::F64(value) => Some(value),
+            Self::F32(value) => Some(value.into()),
+            Self::Uint(value) => Some(value as f64),
+            Self::Int(value) => Some(value as f64),
+            _ => None,
+        }
+    }
 }
 
 impl<'a> Scanner<'a> {
@@ -54,7 +65,8 @@ impl<'a> Scanner<'a> {
         &self.input[self.at..]
     }
 
-    /// Passes a value with all that is in it.
+    /// Passes a value with all that is in it. Keys of maps are text or bytes at every depth, which is the reference's
+    /// rule for headers.
     pub(crate) fn skip(&mut self, depth: usize) -> Result<Shape<'a>, DecodeError> {
         let shape = self.step()?;
         match shape {
@@ -88,7 +100,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn step(&mut self) -> Result<Shape<'a>, DecodeError> {
         self.left = self.left.checked_sub(1).ok_or(DecodeError::TooMany(self.limits.values))?;
         Ok(match Marker::from_u8(self.fixed::<1>()?[0]) {
-            Marker::Null => Shape::Other,
+            Marker::Null => Shape::Nil,
             Marker::True => Shape::Bool(true),
             Marker::False => Shape::Bool(false),
             Marker::FixPos(value) => Shape::Uint(value.into()),
@@ -101,8 +113,8 @@ impl<'a> Scanner<'a> {
             Marker::I16 => signed(i16::from_be_bytes(self.fixed()?).into()),
             Marker::I32 => signed(i32::from_be_bytes(self.fixed()?).into()),
             Marker::I64 => signed(i64::from_be_bytes(self.fixed()?)),
-            Marker::F32 => Shape::Float(f32::from_be_bytes(self.fixed()?).into()),
-            Marker::F64 => Shape::Float(f64::from_be_bytes(self.fixed()?)),
+            Marker::F32 => Shape::F32(f32::from_be_bytes(self.fixed()?)),
+            Marker::F64 => Shape::F64(f64::from_be_bytes(self.fixed()?)),
             Marker::FixStr(len) => self.text(len.into())?,
             Marker::Str8 => self.len8().and_then(|len| self.text(len))?,
             Marker::Str16 => self.len16().and_then(|len| self.text(len))?,
@@ -138,9 +150,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn ext(&mut self, len: usize) -> Result<Shape<'a>, DecodeError> {
-        self.fixed::<1>()?;
-        self.bytes(len)?;
-        Ok(Shape::Other)
+        let kind = i8::from_be_bytes(self.fixed()?);
+        Ok(Shape::Ext(kind, self.bytes(len)?))
     }
 
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {

@@ -4,10 +4,9 @@ use std::io;
 
 use bytes::{BufMut, Bytes, buf::Writer};
 use bytestring::ByteString;
-use rmp::{
-    Marker,
-    encode::{self, ValueWriteError},
-};
+use rmp::encode::{self, ValueWriteError};
+
+use super::scan::{Scanner, Shape};
 
 /// One MessagePack value. Text and binary data share the bytes they were decoded from.
 ///
@@ -103,12 +102,45 @@ impl Value {
         if input.len() > limits.bytes {
             return Err(DecodeError::TooLong(limits.bytes));
         }
-        let mut decoder = Decoder { input, at: 0, left: limits.values, limits };
-        let value = decoder.value(0)?;
-        match input.len() - decoder.at {
+        let mut scanner = Scanner::new(input, limits);
+        let value = Self::build(input, &mut scanner, 0)?;
+        match scanner.rest().len() {
             0 => Ok(value),
             rest => Err(DecodeError::Trailing(rest)),
         }
+    }
+
+    /// The next value of a scanner over `input`, whose bytes it shares.
+    fn build(input: &Bytes, scanner: &mut Scanner<'_>, depth: usize) -> Result<Self, DecodeError> {
+        Ok(match scanner.step()? {
+            Shape::Nil => Self::Nil,
+            Shape::Bool(value) => Self::Bool(value),
+            Shape::Uint(value) => value.into(),
+            Shape::Int(value) => Self::Int(value),
+            Shape::F32(value) => Self::F32(value),
+            Shape::F64(value) => Self::F64(value),
+            Shape::Text(text) => Self::Str(input.slice_ref(text.as_bytes()).try_into().expect("it was text")),
+            Shape::Bytes(bytes) => Self::Bin(input.slice_ref(bytes)),
+            Shape::Ext(kind, bytes) => Self::Ext(kind, input.slice_ref(bytes)),
+            Shape::Array(len) => {
+                scanner.enter(depth)?;
+                // What is only claimed allocates nothing.
+                let mut items = Vec::new();
+                for _ in 0..len {
+                    items.push(Self::build(input, scanner, depth + 1)?);
+                }
+                Self::Array(items)
+            }
+            Shape::Map(len) => {
+                scanner.enter(depth)?;
+                let mut pairs = Vec::new();
+                for _ in 0..len {
+                    let key = Self::build(input, scanner, depth + 1)?;
+                    pairs.push((key, Self::build(input, scanner, depth + 1)?));
+                }
+                Self::Map(pairs)
+            }
+        })
     }
 
     /// Appends the value in its shortest form.
@@ -239,116 +271,6 @@ impl Value {
 /// A container that large cannot exist in memory: a value takes some 40 bytes.
 fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("no container has 2^32 values")
-}
-
-struct Decoder<'a> {
-    input: &'a Bytes,
-    at: usize,
-    left: usize,
-    limits: Limits,
-}
-
-impl Decoder<'_> {
-    fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
-        self.left = self.left.checked_sub(1).ok_or(DecodeError::TooMany(self.limits.values))?;
-        Ok(match Marker::from_u8(self.fixed::<1>()?[0]) {
-            Marker::Null => Value::Nil,
-            Marker::True => Value::Bool(true),
-            Marker::False => Value::Bool(false),
-            Marker::FixPos(value) => Value::Int(value.into()),
-            Marker::FixNeg(value) => Value::Int(value.into()),
-            Marker::U8 => Value::Int(self.fixed::<1>()?[0].into()),
-            Marker::U16 => Value::Int(u16::from_be_bytes(self.fixed()?).into()),
-            Marker::U32 => Value::Int(u32::from_be_bytes(self.fixed()?).into()),
-            Marker::U64 => u64::from_be_bytes(self.fixed()?).into(),
-            Marker::I8 => Value::Int(i8::from_be_bytes(self.fixed()?).into()),
-            Marker::I16 => Value::Int(i16::from_be_bytes(self.fixed()?).into()),
-            Marker::I32 => Value::Int(i32::from_be_bytes(self.fixed()?).into()),
-            Marker::I64 => Value::Int(i64::from_be_bytes(self.fixed()?)),
-            Marker::F32 => Value::F32(f32::from_be_bytes(self.fixed()?)),
-            Marker::F64 => Value::F64(f64::from_be_bytes(self.fixed()?)),
-            Marker::FixStr(len) => self.text(len.into())?,
-            Marker::Str8 => self.len8().and_then(|len| self.text(len))?,
-            Marker::Str16 => self.len16().and_then(|len| self.text(len))?,
-            Marker::Str32 => self.len32().and_then(|len| self.text(len))?,
-            Marker::Bin8 => Value::Bin(self.len8().and_then(|len| self.bytes(len))?),
-            Marker::Bin16 => Value::Bin(self.len16().and_then(|len| self.bytes(len))?),
-            Marker::Bin32 => Value::Bin(self.len32().and_then(|len| self.bytes(len))?),
-            Marker::FixArray(len) => self.array(len.into(), depth)?,
-            Marker::Array16 => self.len16().and_then(|len| self.array(len, depth))?,
-            Marker::Array32 => self.len32().and_then(|len| self.array(len, depth))?,
-            Marker::FixMap(len) => self.map(len.into(), depth)?,
-            Marker::Map16 => self.len16().and_then(|len| self.map(len, depth))?,
-            Marker::Map32 => self.len32().and_then(|len| self.map(len, depth))?,
-            Marker::FixExt1 => self.ext(1)?,
-            Marker::FixExt2 => self.ext(2)?,
-            Marker::FixExt4 => self.ext(4)?,
-            Marker::FixExt8 => self.ext(8)?,
-            Marker::FixExt16 => self.ext(16)?,
-            Marker::Ext8 => self.len8().and_then(|len| self.ext(len))?,
-            Marker::Ext16 => self.len16().and_then(|len| self.ext(len))?,
-            Marker::Ext32 => self.len32().and_then(|len| self.ext(len))?,
-            Marker::Reserved => return Err(DecodeError::Reserved),
-        })
-    }
-
-    fn array(&mut self, len: usize, depth: usize) -> Result<Value, DecodeError> {
-        self.enter(depth)?;
-        let mut items = Vec::new();
-        for _ in 0..len {
-            items.push(self.value(depth + 1)?);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn map(&mut self, len: usize, depth: usize) -> Result<Value, DecodeError> {
-        self.enter(depth)?;
-        let mut pairs = Vec::new();
-        for _ in 0..len {
-            let key = self.value(depth + 1)?;
-            pairs.push((key, self.value(depth + 1)?));
-        }
-        Ok(Value::Map(pairs))
-    }
-
-    fn enter(&self, depth: usize) -> Result<(), DecodeError> {
-        if depth < self.limits.depth { Ok(()) } else { Err(DecodeError::TooDeep(self.limits.depth)) }
-    }
-
-    fn text(&mut self, len: usize) -> Result<Value, DecodeError> {
-        ByteString::try_from(self.bytes(len)?).map(Value::Str).map_err(|_| DecodeError::Utf8)
-    }
-
-    fn ext(&mut self, len: usize) -> Result<Value, DecodeError> {
-        let kind = i8::from_be_bytes(self.fixed()?);
-        Ok(Value::Ext(kind, self.bytes(len)?))
-    }
-
-    fn bytes(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        let end =
-            self.at.checked_add(len).filter(|&end| end <= self.input.len()).ok_or(DecodeError::Truncated)?;
-        let bytes = self.input.slice(self.at..end);
-        self.at = end;
-        Ok(bytes)
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let bytes = self.input[self.at..].first_chunk::<N>().ok_or(DecodeError::Truncated)?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    fn len8(&mut self) -> Result<usize, DecodeError> {
-        Ok(self.fixed::<1>()?[0].into())
-    }
-
-    fn len16(&mut self) -> Result<usize, DecodeError> {
-        Ok(u16::from_be_bytes(self.fixed()?).into())
-    }
-
-    fn len32(&mut self) -> Result<usize, DecodeError> {
-        usize::try_from(u32::from_be_bytes(self.fixed()?)).map_err(|_| DecodeError::Truncated)
-    }
 }
 
 impl From<bool> for Value {

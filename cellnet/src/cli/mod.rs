@@ -116,6 +116,18 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// The arguments of a command, as its line gives them.
+#[cfg(test)]
+fn parsed<A: clap::Args>(line: &str) -> A {
+    #[derive(Debug, clap::Parser)]
+    struct Line<A: clap::Args> {
+        #[command(flatten)]
+        args: A,
+    }
+    let words = format!("cellnet {line}");
+    <Line<A> as clap::Parser>::try_parse_from(words.split_whitespace()).unwrap().args
+}
+
 /// Threads that carry messages: half of the processors, or what `TOKIO_WORKER_THREADS` says. Small messages hardly gain
 /// from a second one, which on a machine of two processors costs them half of their rate; files are read, hashed and
 /// written by other threads.

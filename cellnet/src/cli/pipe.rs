@@ -196,19 +196,8 @@ fn check_neighbour(pipe: &CellPipe, cell: &Cell) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn args(line: &str) -> Args {
-        Line::try_parse_from(format!("pipe {line}").split_whitespace()).unwrap().args
-    }
+    use crate::cli::parsed;
 
     const SIDE: &str = "--mode active --site s --token t --channel task";
 
@@ -221,7 +210,7 @@ mod tests {
             ("--relay relay-1@tcp://h:1,tcp://h:2", "relay-1"),
             ("--root tcp://h:1,tcp://h:2 --root tcp://h:3", "server"),
         ] {
-            let args = args(&format!("{SIDE} {place} --echo"));
+            let args = parsed(&format!("{SIDE} {place} --echo"));
             let what = check(&args).unwrap();
             assert_eq!((what.place.fqcn().as_str(), what.send), (fqcn, None));
             assert_eq!(what.place.urls().len(), place.matches("tcp:").count());
@@ -238,7 +227,7 @@ mod tests {
             ("--root tcp://h:1 --echo --mode active --site s --token t".into(), "--channel"),
             ("--root tcp://h:1 --echo --site s --token t --channel c".into(), "--mode"),
         ] {
-            let args = args(&line);
+            let args = parsed(&line);
             let failure = check(&args).unwrap_err();
             assert!(failure.to_string().contains(named), "{line}: {failure}");
         }

@@ -288,19 +288,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(all(test, feature = "tcp"))]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn args(line: &str) -> Args {
-        Line::try_parse_from(format!("run {line}").split_whitespace()).unwrap().args
-    }
+    use crate::cli::parsed;
 
     #[test]
     fn what_is_dialled_is_the_cell_itself_or_a_relay() {
@@ -310,7 +299,7 @@ mod tests {
             (format!("--via relay-1@{url}"), Some("relay-1")),
             (format!("--via server@{url}"), None),
         ] {
-            let (settings, urls, found) = check(&args(&format!("--workload rr {way}"))).unwrap();
+            let (settings, urls, found) = check(&parsed(&format!("--workload rr {way}"))).unwrap();
             assert_eq!(found.as_ref().map(Fqcn::as_str), relay);
             assert_eq!(urls.iter().map(ToString::to_string).collect::<Vec<_>>(), [url]);
             assert_eq!((settings.size, settings.inflight, settings.connections), (64, 1, 1));
@@ -326,7 +315,7 @@ mod tests {
             ("--workload blob --connect tcp://h:1 --size 2GiB", "--size"),
             ("--workload pipe --connect tcp://h:1 --connections 65", "--connections"),
         ] {
-            let failure = check(&args(line)).unwrap_err();
+            let failure = check(&parsed(line)).unwrap_err();
             assert!(
                 failure.status == Status::Usage && failure.to_string().contains(named),
                 "{line}: {failure}"
