@@ -137,7 +137,7 @@ impl Ask {
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), link.id)?;
         let asked = async {
             inner.send_by(&link, headers, body).await?;
-            (&mut ticket.reply).await.unwrap_or(Err(RequestError::ShuttingDown))
+            ticket.outcome().await
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
@@ -177,11 +177,9 @@ impl Ask {
         let inner = self.inner.clone();
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), LOCAL_LINK)?;
         self.run_locally(ReplyTo::Local(self.id))?;
-        tokio::time::timeout(self.timeout, &mut ticket.reply)
+        tokio::time::timeout(self.timeout, ticket.outcome())
             .await
-            .map_or(Err(RequestError::Timeout(self.timeout)), |reply| {
-                reply.unwrap_or(Err(RequestError::ShuttingDown))
-            })
+            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
 
     /// Gives the request to a handler of this cell, if it may run or wait.
@@ -194,7 +192,7 @@ impl Ask {
             topic: self.topic.clone(),
             reply_to: reply_to.clone(),
             link: None,
-            stopping: inner.links.stop.clone(),
+            links: inner.links.clone(),
         };
         match inner.handler(&self.channel, &self.topic) {
             Some(super::Handler::Message(handler)) => {
