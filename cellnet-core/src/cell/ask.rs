@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::Link,
+    link::{Link, Refused},
     message::{Message, MessageKind, ReturnCode},
     stream::Progress,
     wire::{
@@ -112,11 +112,20 @@ impl Ask {
         if self.streams() {
             return crate::stream::tell(self).await;
         }
+        // Who tells without end lets others have their turn.
+        tokio::task::coop::consume_budget().await;
+        let link = self.next_hop()?;
         let (headers, body) = self.plain(false);
-        tokio::time::timeout(self.timeout, self.inner.send(&self.target, headers, body))
-            .await
-            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
-            .map(drop)
+        let message = self.inner.outgoing(&link, headers, body)?;
+        match link.outbox.try_push(message) {
+            Ok(()) => Ok(()),
+            Err(Refused::Closed(_)) => Err(self.inner.link_lost(&link)),
+            Err(Refused::Full(message)) => {
+                tokio::time::timeout(self.timeout, self.inner.push(&link, message))
+                    .await
+                    .unwrap_or(Err(RequestError::Timeout(self.timeout)))
+            }
+        }
     }
 
     /// Makes the request and waits for the reply.

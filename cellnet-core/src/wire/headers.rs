@@ -23,7 +23,12 @@ pub struct Headers {
     /// What was set here.
     own: Vec<u8>,
     entries: Vec<Entry>,
+    marks: Marks,
 }
+
+/// Keys that may be there: those whose bit is set. Most questions are about keys that are not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks(u64);
 
 /// Where a key and its value are.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,7 @@ impl Headers {
         };
         scanner.enter(0)?;
         let mut entries = Vec::with_capacity(len.min(USUAL_ENTRIES));
+        let mut marks = Marks::default();
         for _ in 0..len {
             let start = offset(scanner.at());
             let key = scanner.key(1)?;
@@ -85,6 +91,7 @@ impl Headers {
             };
             scanner.skip(1)?;
             let marker = marker_of(value - start, key_len);
+            marks.add(&block[value as usize - key_len..value as usize]);
             entries.push(Entry {
                 start,
                 value,
@@ -95,7 +102,7 @@ impl Headers {
             });
         }
         match scanner.rest().len() {
-            0 => Ok(Self { block: block.clone(), own: Vec::new(), entries }),
+            0 => Ok(Self { block: block.clone(), own: Vec::new(), entries, marks }),
             rest => Err(DecodeError::Trailing(rest)),
         }
     }
@@ -219,7 +226,10 @@ impl Headers {
             readable: true,
             home: Home::Own,
         };
-        let Some(at) = self.find(key) else { return self.entries.push(entry) };
+        let Some(at) = self.find(key) else {
+            self.marks.add(key.as_bytes());
+            return self.entries.push(entry);
+        };
         let old = self.entries[at];
         let fits = old.home == Home::Own && (old.end - old.start) as usize == end - start;
         if fits {
@@ -229,6 +239,28 @@ impl Headers {
         } else {
             self.entries[at] = entry;
         }
+    }
+
+    /// Appends what `encode` appends, which is one value, to the list under a key. What is no list becomes one.
+    pub(crate) fn append(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
+        let list = self.find(key).and_then(|at| {
+            let Entry { home, value, end, .. } = self.entries[at];
+            let mut scanner = Scanner::new(&self.buffer(home)[range(value, end)], Limits::HEADERS);
+            let Ok(Shape::Array(len)) = scanner.step() else { return None };
+            Some((len, home, value as usize + scanner.at()..end as usize))
+        });
+        let block = self.block.clone();
+        self.set_encoded(key, |out| {
+            let len = list.as_ref().map_or(0, |(len, ..)| *len) + 1;
+            rmp::encode::write_array_len(&mut bytes::BufMut::writer(&mut *out), offset(len))
+                .expect("a buffer in memory takes everything");
+            match list {
+                Some((_, Home::Block, items)) => out.extend_from_slice(&block[items]),
+                Some((_, Home::Own, items)) => out.extend_from_within(items),
+                None => {}
+            }
+            encode(out);
+        });
     }
 
     /// Sets everything that is in `other`.
@@ -324,31 +356,26 @@ impl Headers {
                 return None;
             }
         }
-        Some(Self { block: block.clone(), own: Vec::new(), entries: self.entries.clone() })
+        Some(Self { block: block.clone(), ..self.clone() })
     }
 
-    /// Headers like these, with another value wherever `changes` says so by its key. `change` appends it, and is told
-    /// the key and the value before.
-    pub(super) fn revised<E>(
+    /// Headers like these that arrived, with another value wherever `changes` has something. `change` appends it,
+    /// and is told that and the value before.
+    pub(super) fn revised<C: Copy, E>(
         &self,
-        changes: impl Fn(&[u8]) -> bool,
-        mut change: impl FnMut(&[u8], &[u8], &mut Vec<u8>) -> Result<(), E>,
+        changes: &[Option<C>],
+        mut change: impl FnMut(C, &[u8], &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Self, E> {
         let (mut own, mut entries) = (Vec::with_capacity(USUAL_REVISION), self.entries.clone());
-        for entry in &mut entries {
-            let (key, old) = (self.key(entry), &self.buffer(entry.home)[range(entry.value, entry.end)]);
-            if !changes(key) {
-                continue;
-            }
+        for (entry, how) in entries.iter_mut().zip(changes) {
+            let Some(how) = how else { continue };
             let start = offset(own.len());
-            own.extend_from_slice(&self.buffer(entry.home)[range(entry.start, entry.value)]);
+            own.extend_from_slice(&self.block[range(entry.start, entry.value)]);
             let value = offset(own.len());
-            change(key, old, &mut own)?;
+            change(*how, &self.block[range(entry.value, entry.end)], &mut own)?;
             *entry = Entry { start, value, end: offset(own.len()), home: Home::Own, ..*entry };
         }
-        // What is kept is all in one place, or a copy of a copy would grow.
-        debug_assert!(self.own.is_empty());
-        Ok(Self { block: self.block.clone(), own, entries })
+        Ok(Self { block: self.block.clone(), own, entries, marks: self.marks })
     }
 
     /// Keys and values as they are encoded, in order: the key without its marker, the value, and both with it.
@@ -360,6 +387,9 @@ impl Headers {
     }
 
     fn find(&self, key: &str) -> Option<usize> {
+        if !self.marks.may_have(key.as_bytes()) {
+            return None;
+        }
         self.entries.iter().rposition(|entry| {
             entry.key_len() == key.len() && self.key(entry) == key.as_bytes() && entry.readable
         })
@@ -382,6 +412,22 @@ impl Headers {
             Home::Block => &self.block,
             Home::Own => &self.own,
         }
+    }
+}
+
+impl Marks {
+    fn add(&mut self, key: &[u8]) {
+        self.0 |= Self::bit(key);
+    }
+
+    fn may_have(self, key: &[u8]) -> bool {
+        self.0 & Self::bit(key) != 0
+    }
+
+    /// By the length and the last byte, in which the names of the protocol differ.
+    fn bit(key: &[u8]) -> u64 {
+        let last = key.last().copied().unwrap_or_default();
+        1 << ((key.len() + 11 * usize::from(last)) % 64)
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, fmt};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{F64, MAX_ENTRY, SPECIAL, TABLE, TIME, is_id, last_time, length, times, varies};
-use crate::wire::{DecodeError, Headers, Limits, Scanner, keys::cn};
+use super::{Entry, F64, MAX_ENTRY, SPECIAL, TABLE, TIME, Varying, last_time, length, times};
+use crate::wire::{DecodeError, Headers, Limits, Scanner};
 
 /// Reads the heads of one lane.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(crate) struct HeadDecoder {
     /// Heads that came in full not long ago, newest first: one that is like them needs no look at all of it.
     recent: VecDeque<Headers>,
     /// `None` where short heads were not agreed.
-    table: Option<Vec<Headers>>,
+    table: Option<Vec<Entry>>,
 }
 
 /// Why a head cannot be read.
@@ -69,14 +69,14 @@ impl HeadDecoder {
 }
 
 /// A head in full that becomes an entry. The table grows by one entry at a time.
-fn enter(table: &mut Vec<Headers>, head: &Bytes) -> Result<Headers, DecodeError> {
+fn enter(table: &mut Vec<Entry>, head: &Bytes) -> Result<Headers, DecodeError> {
     let at = usize::from(*head.get(1).ok_or(DecodeError::Truncated)?);
     let full = head.slice(2..);
     if full.len() > MAX_ENTRY {
         return Err(DecodeError::TooLong(MAX_ENTRY));
     }
     let headers = Headers::decode(&full)?;
-    let entry = headers.detached();
+    let entry = Entry::new(&headers);
     match at {
         _ if at < table.len() => table[at] = entry,
         _ if at == table.len() && at < TABLE => table.push(entry),
@@ -86,30 +86,32 @@ fn enter(table: &mut Vec<Headers>, head: &Bytes) -> Result<Headers, DecodeError>
 }
 
 /// The headers of an entry with the values that are in `rest`.
-fn lengthen(entry: &Headers, mut rest: &[u8], body: usize) -> Result<Headers, DecodeError> {
+fn lengthen(entry: &Entry, mut rest: &[u8], body: usize) -> Result<Headers, DecodeError> {
     let mut last: Option<[u8; TIME]> = None;
-    let headers = entry.revised(varies, |key, before, out| {
+    let headers = entry.headers.revised(&entry.varying, |varying, before, out| {
         let start = out.len();
         match rest.split_first() {
             Some((&SPECIAL, short)) => {
                 rest = short;
-                if is_id(key) {
-                    let id = Uuid::from_bytes(*take::<16>(&mut rest)?);
-                    out.extend_from_slice(&[0xd9, 36]);
-                    out.extend_from_slice(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
-                } else if key == cn::ROUTE.as_bytes() {
-                    out.extend_from_slice(before);
-                    for at in times(before).ok_or(NO_ROUTE)? {
-                        let at = start + at.ok_or(NO_ROUTE)?;
-                        out[at..at + TIME].copy_from_slice(take::<TIME>(&mut rest)?);
+                match varying {
+                    Varying::Id => {
+                        let id = Uuid::from_bytes(*take::<16>(&mut rest)?);
+                        out.extend_from_slice(&[0xd9, 36]);
+                        out.extend_from_slice(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
                     }
-                } else if key == cn::SEND_TIME.as_bytes() {
-                    out.push(F64);
-                    out.extend_from_slice(&last.ok_or(NO_ROUTE)?);
-                } else if key == cn::PAYLOAD_LEN.as_bytes() {
-                    out.extend_from_slice(length(&mut [0; 9], body));
-                } else {
-                    return Err(DecodeError::Reserved);
+                    Varying::Route => {
+                        out.extend_from_slice(before);
+                        for at in times(before).ok_or(NO_ROUTE)? {
+                            let at = start + at.ok_or(NO_ROUTE)?;
+                            out[at..at + TIME].copy_from_slice(take::<TIME>(&mut rest)?);
+                        }
+                    }
+                    Varying::SendTime => {
+                        out.push(F64);
+                        out.extend_from_slice(&last.ok_or(NO_ROUTE)?);
+                    }
+                    Varying::Length => out.extend_from_slice(length(&mut [0; 9], body)),
+                    Varying::Number => return Err(DecodeError::Reserved),
                 }
             }
             _ => {
@@ -120,7 +122,7 @@ fn lengthen(entry: &Headers, mut rest: &[u8], body: usize) -> Result<Headers, De
                 rest = left;
             }
         }
-        if key == cn::ROUTE.as_bytes() {
+        if varying == Varying::Route {
             last = last_time(&out[start..]);
         }
         Ok(())

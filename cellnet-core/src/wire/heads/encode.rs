@@ -8,8 +8,8 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::{F64, MAX_ENTRY, SPECIAL, TABLE, TIME, is_id, last_time, length, times, varies};
-use crate::wire::{Headers, HeadersError, Limits, MAX_HEADERS, Scanner, Shape, keys::cn};
+use super::{Entry, F64, MAX_ENTRY, SPECIAL, TABLE, TIME, Varying, last_time, length, times};
+use crate::wire::{Headers, HeadersError, Limits, MAX_HEADERS, Scanner, Shape};
 
 /// Writes the heads of one lane: in full, or short where that was agreed.
 #[derive(Default)]
@@ -19,9 +19,11 @@ pub(crate) struct HeadEncoder {
 
 /// What the decoder at the other end knows.
 struct Table {
+    entries: Vec<Entry>,
     /// Of the entries, by what does not vary in them.
     hashes: Vec<u64>,
-    entries: Vec<Headers>,
+    /// The entry that the message before was like: the next one often is too.
+    last: usize,
     /// The oldest entry, which the next one replaces.
     oldest: usize,
     /// Heads that were seen once, as a ring. A head is entered when it is seen again, because many are never.
@@ -37,8 +39,9 @@ impl HeadEncoder {
     pub(crate) fn compact() -> Self {
         Self {
             table: Some(Box::new(Table {
-                hashes: Vec::new(),
                 entries: Vec::new(),
+                hashes: Vec::new(),
+                last: 0,
                 oldest: 0,
                 seen: [0; SEEN],
                 next_seen: 0,
@@ -56,35 +59,67 @@ impl HeadEncoder {
         body: usize,
         out: &mut BytesMut,
     ) -> Result<(), HeadersError> {
-        let Some(table) = &mut self.table else { return headers.encode(out) };
-        let hash = table.hash(headers);
-        let known = table.hashes.iter().position(|known| *known == hash);
-        if let Some(at) = known.filter(|at| alike(headers, &table.entries[*at])) {
-            let start = out.len();
-            out.put_u8(at as u8);
-            shorten(headers, &table.entries[at], body, out);
-            if out.len() - start <= MAX_HEADERS {
-                return Ok(());
-            }
-            out.truncate(start);
-            return headers.encode(out);
+        match &mut self.table {
+            Some(table) => table.encode(headers, body, out),
+            None => headers.encode(out),
         }
-        if known.is_some() || headers.encoded_len() > MAX_ENTRY || !table.has_seen(hash) {
-            return headers.encode(out);
-        }
-        let at = table.enter(hash, headers)?;
-        out.put_u8(SPECIAL);
-        out.put_u8(at as u8);
-        headers.encode(out)
     }
 }
 
 impl Table {
+    fn encode(&mut self, headers: &Headers, body: usize, out: &mut BytesMut) -> Result<(), HeadersError> {
+        if self.shorten(self.last, headers, body, out) {
+            return Ok(());
+        }
+        let hash = self.hash(headers);
+        if let Some(at) = self.hashes.iter().position(|known| *known == hash) {
+            if self.shorten(at, headers, body, out) {
+                self.last = at;
+                return Ok(());
+            }
+            return headers.encode(out);
+        }
+        if headers.encoded_len() > MAX_ENTRY || !self.has_seen(hash) {
+            return headers.encode(out);
+        }
+        let at = self.enter(hash, headers)?;
+        out.put_u8(SPECIAL);
+        out.put_u8(at as u8);
+        headers.encode(out)
+    }
+
+    /// Appends a short head, if the entry is like the headers.
+    fn shorten(&self, at: usize, headers: &Headers, body: usize, out: &mut BytesMut) -> bool {
+        let start = out.len();
+        let entry = self.entries.get(at).filter(|entry| entry.headers.len() == headers.len());
+        let Some(entry) = entry else { return false };
+        out.put_u8(at as u8);
+        let mut last = None;
+        let pairs = headers.parts().zip(entry.headers.parts()).zip(&entry.varying);
+        for (((key, value, whole), (entry_key, before, entry_whole)), varying) in pairs {
+            let alike = match varying {
+                Some(_) => key == entry_key,
+                None => whole == entry_whole,
+            };
+            if !alike {
+                out.truncate(start);
+                return false;
+            }
+            let Some(varying) = varying else { continue };
+            put_varying(*varying, value, before, body, &mut last, out);
+        }
+        let fits = out.len() - start <= MAX_HEADERS;
+        if !fits {
+            out.truncate(start);
+        }
+        fits
+    }
+
     /// Of everything that does not vary.
     fn hash(&self, headers: &Headers) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         for (key, _, whole) in headers.parts() {
-            hasher.write(if varies(key) { key } else { whole });
+            hasher.write(if Varying::of(key).is_some() { key } else { whole });
         }
         hasher.finish()
     }
@@ -102,10 +137,11 @@ impl Table {
     fn enter(&mut self, hash: u64, headers: &Headers) -> Result<usize, HeadersError> {
         let mut block = BytesMut::with_capacity(headers.encoded_len());
         headers.encode(&mut block)?;
-        let Ok(entry) = Headers::decode(&block.freeze()) else {
+        let Ok(headers) = Headers::decode(&block.freeze()) else {
             // It has more values than anybody reads.
             return Err(HeadersError(headers.encoded_len()));
         };
+        let entry = Entry::new(&headers);
         if self.entries.len() < TABLE {
             self.hashes.push(hash);
             self.entries.push(entry);
@@ -119,37 +155,30 @@ impl Table {
     }
 }
 
-/// Whether headers differ in nothing but what varies.
-fn alike(headers: &Headers, entry: &Headers) -> bool {
-    headers.len() == entry.len()
-        && headers.parts().zip(entry.parts()).all(|((key, _, whole), (entry_key, _, entry_whole))| {
-            if varies(key) { key == entry_key } else { whole == entry_whole }
-        })
-}
-
-/// Appends the values that vary.
-fn shorten(headers: &Headers, entry: &Headers, body: usize, out: &mut BytesMut) {
-    let mut last = None;
-    for ((key, value, _), (_, before, _)) in headers.parts().zip(entry.parts()) {
-        if !varies(key) {
-            continue;
-        }
-        let start = out.len();
-        out.put_u8(SPECIAL);
-        let short = if is_id(key) {
-            put_uuid(value, out)
-        } else if key == cn::ROUTE.as_bytes() {
-            last = last_time(value);
+/// Appends a value that varies: in its short form if it has one, or as it is. `last` is the last time of the route.
+fn put_varying(
+    varying: Varying,
+    value: &[u8],
+    before: &[u8],
+    body: usize,
+    last: &mut Option<[u8; TIME]>,
+    out: &mut BytesMut,
+) {
+    let start = out.len();
+    out.put_u8(SPECIAL);
+    let short = match varying {
+        Varying::Id => put_uuid(value, out),
+        Varying::Route => {
+            *last = last_time(value);
             put_times(value, before, out)
-        } else if key == cn::SEND_TIME.as_bytes() {
-            last.is_some_and(|last| value.split_first() == Some((&F64, &last)))
-        } else {
-            key == cn::PAYLOAD_LEN.as_bytes() && is_length(value, body)
-        };
-        if !short {
-            out.truncate(start);
-            out.put_slice(value);
         }
+        Varying::SendTime => last.is_some_and(|last| value.split_first() == Some((&F64, &last))),
+        Varying::Length => value == length(&mut [0; 9], body),
+        Varying::Number => false,
+    };
+    if !short {
+        out.truncate(start);
+        out.put_slice(value);
     }
 }
 
@@ -166,25 +195,15 @@ fn put_uuid(value: &[u8], out: &mut BytesMut) -> bool {
 
 /// Appends the times of a route that is an earlier one in everything else.
 fn put_times(route: &[u8], before: &[u8], out: &mut BytesMut) -> bool {
-    let (Some(here), Some(there)) = (times(route), times(before)) else { return false };
-    if route.len() != before.len() {
-        return false;
-    }
+    let Some(times) = times(route).filter(|_| route.len() == before.len()) else { return false };
     let mut end = 0;
-    for (at, known) in here.zip(there) {
-        let (Some(at), Some(known)) = (at, known) else { return false };
-        if at != known || route[end..at] != before[end..at] {
-            return false;
-        }
+    for at in times {
+        // What is the same up to a time has the time in the same place.
+        let Some(at) = at.filter(|at| route[end..*at] == before[end..*at]) else { return false };
         end = at + TIME;
         out.put_slice(&route[at..end]);
     }
     route[end..] == before[end..]
-}
-
-/// Whether a value is how the length of a body is usually written.
-fn is_length(value: &[u8], body: usize) -> bool {
-    value == length(&mut [0; 9], body)
 }
 
 impl fmt::Debug for HeadEncoder {

@@ -2,7 +2,7 @@
 //!
 //! Most messages of a lane look like an earlier one in all but a few headers: an id, times, sizes, numbers of chunks.
 //! So the two ends of a lane share a table of heads, as HPACK's ends do. A head in full may come with the command to
-//! enter it into the table; a short one names an entry and has only the values that [vary](varies).
+//! enter it into the table; a short one names an entry and has only the values that [vary](Varying).
 //!
 //! | first byte | what follows |
 //! | --- | --- |
@@ -24,7 +24,7 @@ pub(crate) use decode::{HeadDecoder, HeadError};
 pub(crate) use encode::HeadEncoder;
 
 use super::{
-    Limits, Scanner, Shape,
+    Headers, Limits, Scanner, Shape,
     keys::{cn, sm},
 };
 
@@ -40,27 +40,56 @@ const MAX_ENTRY: usize = 1024;
 /// Where no value of MessagePack begins.
 const SPECIAL: u8 = 0xc1;
 
-/// Whether headers under this key have another value in nearly every message.
-fn varies(key: &[u8]) -> bool {
-    let varying = [
-        cn::REQ_ID,
-        cn::ROUTE,
-        cn::SEND_TIME,
-        cn::PAYLOAD_LEN,
-        cn::MSG_ROOT_ID,
-        sm::ID,
-        sm::SEQUENCE,
-        sm::OFFSET,
-        sm::SIZE,
-        sm::REQ_ID,
-    ];
-    // Cheaper than ten comparisons: what they have in common, and nearly nothing else has.
-    matches!(key.len(), 6 | 9 | 10 | 13 | 15) && varying.iter().any(|known| known.as_bytes() == key)
+/// A head that both ends of a lane know.
+#[derive(Debug)]
+struct Entry {
+    headers: Headers,
+    /// Of each header, how its value travels if it may be another one.
+    varying: Box<[Option<Varying>]>,
 }
 
-/// Whether headers under this key are usually a UUID.
-fn is_id(key: &[u8]) -> bool {
-    [cn::REQ_ID, cn::MSG_ROOT_ID, sm::REQ_ID].iter().any(|known| known.as_bytes() == key)
+/// Headers that have another value in nearly every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Varying {
+    /// Usually a UUID.
+    Id,
+    /// Who handled the message and when.
+    Route,
+    /// Usually the last time of the route, or a moment later.
+    SendTime,
+    /// Usually that of the body.
+    Length,
+    Number,
+}
+
+impl Entry {
+    /// Keeps a copy.
+    fn new(headers: &Headers) -> Self {
+        let varying = headers.parts().map(|(key, ..)| Varying::of(key)).collect();
+        Self { headers: headers.detached(), varying }
+    }
+}
+
+impl Varying {
+    fn of(key: &[u8]) -> Option<Self> {
+        let known = [
+            (cn::REQ_ID, Self::Id),
+            (cn::MSG_ROOT_ID, Self::Id),
+            (sm::REQ_ID, Self::Id),
+            (cn::ROUTE, Self::Route),
+            (cn::SEND_TIME, Self::SendTime),
+            (cn::PAYLOAD_LEN, Self::Length),
+            (sm::ID, Self::Number),
+            (sm::SEQUENCE, Self::Number),
+            (sm::OFFSET, Self::Number),
+            (sm::SIZE, Self::Number),
+        ];
+        // Cheaper than ten comparisons: what the keys have in common, and nearly no other has.
+        if !matches!(key.len(), 6 | 9 | 10 | 13 | 15) {
+            return None;
+        }
+        known.into_iter().find(|(known, _)| known.as_bytes() == key).map(|(_, varying)| varying)
+    }
 }
 
 /// Where in an encoded route the times of its hops are, 8 bytes each. `None` if it is no list, and in the place of a
