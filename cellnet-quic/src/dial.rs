@@ -11,11 +11,11 @@ use cellnet_core::{
     },
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use quinn::{ClientConfig, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig};
+use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 
-use crate::{ALPN, Quic, lanes, refusal::Refusal, socket};
+use crate::{ALPN, Quic, fair::Fair, lanes, refusal::Refusal, socket};
 
 /// Tries the addresses of the host side by side, each with a head start over the next, on a socket of its own, which
 /// goes when the connection is gone: UDP does not say that nobody is there.
@@ -69,7 +69,7 @@ async fn open(
     target: &Target,
 ) -> Result<Connection, Refusal> {
     let socket = socket::towards(address, quic.receive_buffer)?;
-    let endpoint = Endpoint::new(quic.endpoint(), None, socket, Arc::new(TokioRuntime))?;
+    let endpoint = Endpoint::new(quic.endpoint(), None, socket, Arc::new(Fair))?;
     let connection = endpoint.connect_with(config, address, host)?.await?;
     let streams = lanes::open(&connection, quic.lanes).await?;
     let mut info = info(&endpoint, &connection);

@@ -33,6 +33,7 @@ compile_error!("QUIC needs cryptography: build cellnet-quic with the feature 'ri
 
 mod admission;
 mod dial;
+mod fair;
 mod lanes;
 mod listener;
 mod options;

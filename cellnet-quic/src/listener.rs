@@ -10,15 +10,14 @@ use cellnet_core::{
     transport::{Accepting, Bind, Connection, Listener, TransportError, address::canonical},
 };
 use futures_util::FutureExt;
-use quinn::{
-    Endpoint, Incoming, ServerConfig, TokioRuntime, ValidationTokenConfig, crypto::rustls::QuicServerConfig,
-};
+use quinn::{Endpoint, Incoming, ServerConfig, ValidationTokenConfig, crypto::rustls::QuicServerConfig};
 use tokio::time::timeout;
 
 use crate::{
     ALPN, Quic,
     admission::{Admission, Place},
     dial::{info, no_quic, peer},
+    fair::Fair,
     lanes,
     refusal::Refusal,
     socket,
@@ -45,7 +44,7 @@ impl QuicListener {
         let crypto = tls.config();
         let config = server_config(&quic, &bind.url, &crypto, bind.silence)?;
         let socket = socket::listen(&bind.url, quic.receive_buffer).await?;
-        let endpoint = Endpoint::new(quic.endpoint(), Some(config.clone()), socket, Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new(quic.endpoint(), Some(config.clone()), socket, Arc::new(Fair));
         let bound = endpoint.and_then(|endpoint| Ok((endpoint.local_addr()?.port(), endpoint)));
         let (port, endpoint) =
             bound.map_err(|error| TransportError::io(format!("listen on {}", bind.url), error))?;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, IoSlice},
     ops::Range,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
@@ -70,14 +70,24 @@ impl Pieces {
 
     /// Writes everything in as few vectored writes as the stream allows, and counts it. Pending or failed, it leaves
     /// what was not written. Does not flush the stream.
+    ///
+    /// After 256 KiB whoever else uses the thread has a turn. A stream that always takes more would keep it for the
+    /// whole of a large frame otherwise, and what has arrived meanwhile would not even be noticed.
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         io: &mut W,
         meters: &[&Meter],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        let mut turn = TURN;
         while !self.pieces.is_empty() {
-            let written = ready!(self.poll_write_once(io, cx))?;
+            if turn == 0 {
+                // It wakes this task after the events of the system were looked at, other than a task that wakes itself.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                return Poll::Pending;
+            }
+            let written = ready!(self.poll_write_once(io, turn, cx))?;
+            turn -= written;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -92,16 +102,23 @@ impl Pieces {
     fn poll_write_once<W: AsyncWrite + Unpin>(
         &mut self,
         io: &mut W,
+        mut most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
-        let most = if io.is_write_vectored() { MAX_SLICES } else { 1 };
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces).take(most) {
-            *slice = IoSlice::new(match piece {
+        let slots = if io.is_write_vectored() { MAX_SLICES } else { 1 };
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces).take(slots) {
+            let bytes = match piece {
                 Piece::Copied(range) => &self.copied[range.clone()],
                 Piece::Shared(bytes) => bytes,
-            });
+            };
+            let bytes = &bytes[..bytes.len().min(most)];
+            if bytes.is_empty() {
+                break;
+            }
+            *slice = IoSlice::new(bytes);
+            most -= bytes.len();
             count += 1;
         }
         match &slices[..count] {
@@ -148,6 +165,9 @@ impl fmt::Debug for Pieces {
         f.debug_struct("Pieces").field("waiting", &self.pieces.len()).finish_non_exhaustive()
     }
 }
+
+/// Bytes that are written before others have a turn.
+const TURN: usize = 512 * 1024;
 
 /// Below this, copying is cheaper than one more slice in a vectored write.
 const SHARE_FROM: usize = 4 * 1024;
