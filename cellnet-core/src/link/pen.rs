@@ -112,6 +112,15 @@ impl Ink {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives back what earlier messages needed.
+    pub(super) fn relax(&mut self) {
+        self.taken.shrink_to_fit();
+        self.batch.shrink_to_fit();
+        if let Some(tx) = &mut self.tx {
+            tx.relax();
+        }
+    }
+
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
         self.take(message);

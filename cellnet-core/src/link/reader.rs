@@ -1,6 +1,6 @@
 //! Reads one lane.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, pin::pin, sync::Arc};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -29,6 +29,9 @@ pub(super) async fn read_lane(
     let memory = &host.links.budgets.frames;
     let (mut starved, mut hunger): (Option<Starved>, Option<Instant>) = (None, None);
     let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
+    // Both wait for the whole life of the link, so they take their places once and not for every message.
+    let mut ended = pin!(link.end.cancelled());
+    let mut check = pin!(sleep_until(liveness.next_check()));
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
@@ -40,17 +43,23 @@ pub(super) async fn read_lane(
         let room = park.room().clone();
         tokio::select! {
             biased;
-            () = link.end.cancelled() => return Ok(()),
+            () = &mut ended => return Ok(()),
             () = room.notified(), if !park.is_empty() => park.retry(&*host.inbox, link),
             () = deadline(park), if !park.is_empty() => park.expire(&*host.inbox, link),
-            () = sleep_until(liveness.next_check()), if watch && reading => match liveness.check(meter, Instant::now()) {
-                Pulse::Fine => {}
-                Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
-                Pulse::Ask => {}
-                // A driver with a keep-alive of its own finds out by itself.
-                Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
-                Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
-            },
+            () = &mut check, if watch && reading => {
+                match liveness.check(meter, Instant::now()) {
+                    Pulse::Fine => {}
+                    Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
+                    Pulse::Ask => {}
+                    // A driver with a keep-alive of its own finds out by itself.
+                    Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
+                    Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
+                }
+                check.as_mut().reset(liveness.next_check());
+                // Of many links most have had their busy time.
+                link.outbox.relax();
+                batch.shrink_to_fit();
+            }
             fed = feed(memory, starved), if starved.is_some() => {
                 fed?;
                 starved = None;

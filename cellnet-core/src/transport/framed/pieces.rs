@@ -68,6 +68,13 @@ impl Pieces {
         self.copied.len()
     }
 
+    /// Keeps no memory at all, if nothing waits.
+    pub fn relax(&mut self) {
+        if self.is_empty() {
+            (self.copied, self.pieces) = (Vec::new(), VecDeque::new());
+        }
+    }
+
     /// Writes everything in as few vectored writes as the stream allows, and counts it. Pending or failed, it leaves
     /// what was not written. Does not flush the stream.
     pub fn poll_write<W: AsyncWrite + Unpin>(

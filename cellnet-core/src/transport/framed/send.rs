@@ -80,6 +80,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for FramedSender<W> {
     fn meter(&self) -> Option<Arc<Meter>> {
         Some(self.lane.clone())
     }
+
+    fn relax(&mut self) {
+        self.waiting.relax();
+    }
 }
 
 impl<W> fmt::Debug for FramedSender<W> {
