@@ -269,6 +269,13 @@ impl Outbox {
         self.ready[0].notify_one();
     }
 
+    /// Messages that there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let state = self.state();
+        state.bulk.iter().chain([&state.control]).map(|queue| queue.messages.capacity()).sum()
+    }
+
     /// Gives back memory that earlier messages needed, where none waits.
     pub(super) fn relax(&self) {
         self.state().relax();

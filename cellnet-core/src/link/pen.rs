@@ -226,6 +226,7 @@ mod tests {
         fed: usize,
         blocked: bool,
         broken: bool,
+        relaxed: bool,
     }
 
     impl Driver {
@@ -251,6 +252,10 @@ mod tests {
 
         async fn close(&mut self) -> Result<(), TransportError> {
             Ok(())
+        }
+
+        fn relax(&mut self) {
+            self.state().relaxed = true;
         }
     }
 
@@ -309,6 +314,25 @@ mod tests {
         driver.state().blocked = false;
         poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
         assert!(pen.ink().taken.is_empty() && driver.state().fed == 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_rush_needed_is_given_back_when_nothing_is_under_way() {
+        let (driver, pen, outbox) = lane().await;
+        for _ in 0..1000 {
+            outbox.try_push(message()).unwrap();
+        }
+        while driver.state().fed < 1000 {
+            let (signals, mut messages) = take(&outbox).await;
+            pen.ink().dip(signals, &mut messages);
+            outbox.relax();
+            assert!(!driver.state().relaxed, "somebody writes");
+            poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
+        }
+        tokio::time::sleep(QUIET).await;
+        outbox.relax();
+        assert!(driver.state().relaxed);
+        assert_eq!((outbox.capacity(), pen.ink().taken.capacity(), pen.ink().batch.capacity()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -143,3 +143,26 @@ fn take(host: &Host, link: &Arc<Link>, park: &mut Park, frame: Frame) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::IntoFuture, time::Duration};
+
+    use tokio::task::JoinSet;
+
+    use crate::testkit::sim::{Sim, blob, echo};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_gives_back_what_its_busy_time_needed() {
+        let sim = Sim::new();
+        let (server, site) = (sim.cell("server", &[]).await, sim.cell("site", &["server"]).await);
+        server.handle("task", "*", echo);
+        let ask = |_| site.request(server.name(), "task", "t", blob(1000)).into_future();
+        let replies = (0..100).map(ask).collect::<JoinSet<_>>().join_all().await;
+        assert!(replies.iter().all(Result::is_ok));
+        let link = server.inner().links.table.get("site").unwrap();
+        assert!(link.outbox.capacity() > 0);
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(!link.end.is_cancelled() && link.outbox.capacity() == 0);
+    }
+}

@@ -75,6 +75,12 @@ impl Pieces {
         }
     }
 
+    /// Bytes of memory, used or not.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.copied.capacity() + self.pieces.capacity() * size_of::<Piece>()
+    }
+
     /// Writes everything in as few vectored writes as the stream allows, and counts it. Pending or failed, it leaves
     /// what was not written. Does not flush the stream.
     pub fn poll_write<W: AsyncWrite + Unpin>(

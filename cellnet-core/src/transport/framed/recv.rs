@@ -186,6 +186,12 @@ impl<R> FramedReceiver<R> {
         }
     }
 
+    /// Bytes of its read buffer.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Gives the buffer back, and keeps a smaller one if there are bytes left in it.
     fn rest(&mut self) {
         let unused = &self.buffer[self.start..];
@@ -267,7 +273,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for FramedReceiver<R> 
         while !self.take_frames(batch)? {
             poll_fn(|cx| self.poll_read(cx)).await?;
         }
-        if self.start == self.buffer.len() || self.max_frame.is_none() {
+        // Who filled the buffer has more to read, and earns a larger one.
+        let used_up = self.start == self.buffer.len() && self.start < self.buffer.capacity();
+        if used_up || self.max_frame.is_none() {
             self.rest();
         }
         Ok(())
