@@ -1,16 +1,20 @@
 //! Replies: where they go and how they get there.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytestring::ByteString;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
 use super::{
     Answer, HandlerError, Inner, RequestError,
     filters::{Passing, Stage},
     inner::{name, set_encoding},
-    request::{MessageHandler, Request, RequestId},
+    request::{MessageHandler, QuickHandler, Request, RequestId},
 };
 use crate::{
     fqcn::Fqcn,
@@ -29,7 +33,7 @@ pub(crate) enum ReplyTo {
     /// Nobody waits.
     Nobody,
     /// To a plain request: back by the link it came from.
-    Plain { id: ByteString, link: Arc<Link>, about: About },
+    Plain { link: Arc<Link>, about: About },
     /// To a request that came as a blob: a new blob, routed by name.
     Stream { id: ByteString, about: About },
     /// To this cell itself.
@@ -75,9 +79,47 @@ impl About {
 pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageHandler) {
     let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
     let (channel, topic) = (request.channel.clone(), request.topic.clone());
-    let outcome = AssertUnwindSafe(handler.call(request)).catch_unwind().await;
-    let reply = match outcome {
-        Ok(Ok(Answer::Deferred)) => return,
+    let outcome = match handler {
+        MessageHandler::Patient(handler) => {
+            AssertUnwindSafe(async { handler(request).await }).catch_unwind().await
+        }
+        MessageHandler::Quick(handler) => catch_unwind(AssertUnwindSafe(|| handler(request))),
+    };
+    if let Some(reply) = said(outcome, &origin, &channel, &topic) {
+        inner.reply(&origin, &reply_to, reply).await;
+    }
+}
+
+/// Runs a quick handler and gives what remains to be done: to wait for room for its reply.
+pub(crate) fn serve_now(
+    inner: &Arc<Inner>,
+    request: Request,
+    handler: &QuickHandler,
+) -> Option<BoxFuture<'static, ()>> {
+    let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
+    let (channel, topic) = (request.channel.clone(), request.topic.clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler(request)));
+    let reply = said(outcome, &origin, &channel, &topic)?;
+    if matches!(reply_to, ReplyTo::Nobody) {
+        return None;
+    }
+    let inner = inner.clone();
+    let mut run = Box::pin(async move { inner.reply(&origin, &reply_to, reply).await });
+    match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(()) => None,
+        Poll::Pending => Some(run),
+    }
+}
+
+/// What is to be replied; nothing if the handler does so later.
+fn said(
+    outcome: std::thread::Result<Result<Answer, HandlerError>>,
+    origin: &Fqcn,
+    channel: &str,
+    topic: &str,
+) -> Option<Message> {
+    Some(match outcome {
+        Ok(Ok(Answer::Deferred)) => return None,
         Ok(Ok(Answer::Reply(message))) => message,
         Ok(Err(error)) => {
             tracing::debug!(%channel, %topic, %origin, %error, "handler failed");
@@ -87,8 +129,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageH
             tracing::error!(%channel, %topic, %origin, "handler panicked");
             HandlerError::failed("handler panicked").into_message()
         }
-    };
-    inner.reply(&origin, &reply_to, reply).await;
+    })
 }
 
 impl Inner {
@@ -159,10 +200,10 @@ impl Inner {
                 self.deliver_locally(to, reply);
                 Ok(())
             }
-            ReplyTo::Plain { id, link, about } => {
+            ReplyTo::Plain { link, about } => {
                 reply.headers.set_text(cn::CHANNEL, &about.channel);
                 reply.headers.set_text(cn::TOPIC, &about.topic);
-                reply.headers.set_text(cn::REQ_ID, id);
+                reply.headers.set_text(cn::REQ_ID, &about.request_id);
                 about.put(&mut reply.headers);
                 self.send_plain_reply(origin, link, reply).await
             }
@@ -208,9 +249,9 @@ impl Inner {
         let mut plain: Option<(Arc<Link>, Vec<Value>)> = None;
         for RequestId(to) in requests {
             match to {
-                ReplyTo::Plain { id, link, .. } => {
+                ReplyTo::Plain { link, about } => {
                     let (_, ids) = plain.get_or_insert_with(|| (link.clone(), Vec::new()));
-                    ids.push(Value::Str(id.clone()));
+                    ids.push(Value::Str(about.request_id.clone()));
                 }
                 _ => self.send_reply(target, to, message.clone()).await?,
             }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::Link,
+    link::{Link, Refused},
     message::{Message, MessageKind, ReturnCode},
     stream::Progress,
     wire::{
@@ -112,11 +112,20 @@ impl Ask {
         if self.streams() {
             return crate::stream::tell(self).await;
         }
+        // Who tells without end lets others have their turn.
+        tokio::task::coop::consume_budget().await;
+        let link = self.next_hop()?;
         let (headers, body) = self.plain(false);
-        tokio::time::timeout(self.timeout, self.inner.send(&self.target, headers, body))
-            .await
-            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
-            .map(drop)
+        let message = self.inner.outgoing(&link, headers, body)?;
+        match link.outbox.try_push(message) {
+            Ok(()) => Ok(()),
+            Err(Refused::Closed(_)) => Err(self.inner.link_lost(&link)),
+            Err(Refused::Full(message)) => {
+                tokio::time::timeout(self.timeout, self.inner.push(&link, message))
+                    .await
+                    .unwrap_or(Err(RequestError::Timeout(self.timeout)))
+            }
+        }
     }
 
     /// Makes the request and waits for the reply.
@@ -137,7 +146,7 @@ impl Ask {
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), link.id)?;
         let asked = async {
             inner.send_by(&link, headers, body).await?;
-            (&mut ticket.reply).await.unwrap_or(Err(RequestError::ShuttingDown))
+            ticket.outcome().await
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
@@ -177,11 +186,9 @@ impl Ask {
         let inner = self.inner.clone();
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), LOCAL_LINK)?;
         self.run_locally(ReplyTo::Local(self.id))?;
-        tokio::time::timeout(self.timeout, &mut ticket.reply)
+        tokio::time::timeout(self.timeout, ticket.outcome())
             .await
-            .map_or(Err(RequestError::Timeout(self.timeout)), |reply| {
-                reply.unwrap_or(Err(RequestError::ShuttingDown))
-            })
+            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
 
     /// Gives the request to a handler of this cell, if it may run or wait.
@@ -194,7 +201,7 @@ impl Ask {
             topic: self.topic.clone(),
             reply_to: reply_to.clone(),
             link: None,
-            stopping: inner.links.stop.clone(),
+            links: inner.links.clone(),
         };
         match inner.handler(&self.channel, &self.topic) {
             Some(super::Handler::Message(handler)) => {

@@ -154,6 +154,11 @@ impl Inner {
         body: Bytes,
     ) -> Result<(), RequestError> {
         let message = self.outgoing(link, headers, body)?;
+        self.push(link, message).await
+    }
+
+    /// Hands a message to a link as soon as that has room. A dropped future sends nothing.
+    pub(crate) async fn push(&self, link: &Link, message: Outgoing) -> Result<(), RequestError> {
         let patience = self.config.link.patience;
         link.outbox.push(message, patience).await.map_err(|error| match error {
             PushError::Closed => self.link_lost(link),

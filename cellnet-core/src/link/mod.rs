@@ -47,13 +47,15 @@ use crate::{
     fqcn::Fqcn,
     stats::{Counters, LogLimit},
     transport::{Connection, ConnectionInfo, Frame, TransportError, Transports},
-    wire::hello::Cellnet,
+    wire::{COMPACT_HEADS, DecodeError, HeadDecoder, HeadEncoder, Headers, hello::Cellnet},
 };
 
 /// What a link needs from the cell above it. Nothing here waits.
 pub(crate) trait Inbox: Send + Sync + 'static {
-    /// Takes a DATA frame. What cannot go on at once is put into `park`.
-    fn deliver(&self, link: &Arc<Link>, park: &mut Park, frame: Frame);
+    /// Takes a message. What cannot go on at once is put into `park`.
+    fn deliver(&self, link: &Arc<Link>, park: &mut Park, headers: Headers, frame: Frame);
+    /// Hears of a message whose headers cannot be read.
+    fn malformed(&self, link: &Link, error: &DecodeError);
     /// Offers a parked message again; gives it back if there is still no room.
     fn retry(&self, link: &Arc<Link>, room: &Arc<Notify>, parked: Parked) -> Result<(), Parked>;
     /// Gives up on a parked message: its next hop made no progress for the patience.
@@ -90,6 +92,12 @@ pub(crate) struct Links {
     pub(crate) refusals: LogLimit,
     /// For messages whose link does not speak for their origin.
     pub(crate) forgeries: LogLimit,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("me", &self.identity.me).finish_non_exhaustive()
+    }
 }
 
 impl Links {
@@ -243,6 +251,20 @@ impl Link {
         let above = !below && (self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me));
         let (top, inside) = if above { (me, false) } else { (&self.peer, true) };
         (origin == top || top.is_ancestor_of(origin)) == inside
+    }
+
+    /// Whether heads may travel in their short form. What is offered is what one reads, and what both offer is done.
+    fn compact_heads(&self, config: &LinkConfig) -> bool {
+        let offered = |cellnet: &Cellnet| cellnet.features.iter().any(|feature| *feature == COMPACT_HEADS);
+        config.compact_heads && self.cellnet.as_ref().is_some_and(offered)
+    }
+
+    fn head_encoder(&self, config: &LinkConfig) -> HeadEncoder {
+        if self.compact_heads(config) { HeadEncoder::compact() } else { HeadEncoder::default() }
+    }
+
+    fn head_decoder(&self, config: &LinkConfig) -> HeadDecoder {
+        if self.compact_heads(config) { HeadDecoder::compact() } else { HeadDecoder::default() }
     }
 
     /// Ends the link. The first reason stays.
