@@ -76,16 +76,29 @@ pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
     if headers.contains(cn::ROUTE) && hops(headers, |_| {}).is_none() {
         headers.set(cn::ROUTE, Value::Nil);
     }
-    headers.append(cn::ROUTE, |out| {
-        let mut write = || {
-            let mut to = out.writer();
-            encode::write_array_len(&mut to, 2)?;
-            encode::write_str(&mut to, me.as_str())?;
-            encode::write_f64(&mut to, time)
-        };
-        write().expect("a buffer in memory takes everything");
+    headers.append(cn::ROUTE, |out| put_hop(out, me, time));
+}
+
+/// Begins the route with `me`.
+pub(crate) fn begin(headers: &mut Headers, me: &Fqcn, time: f64) {
+    headers.set_encoded(cn::ROUTE, |out| {
+        out.push(ONE_HOP);
+        put_hop(out, me, time);
     });
 }
+
+fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
+    let mut write = || {
+        let mut to = out.writer();
+        encode::write_array_len(&mut to, 2)?;
+        encode::write_str(&mut to, me.as_str())?;
+        encode::write_f64(&mut to, time)
+    };
+    write().expect("a buffer in memory takes everything");
+}
+
+/// A list of one.
+const ONE_HOP: u8 = 0x91;
 
 /// Reads the route, names its hops and counts them; `None` if there is none, or a malformed one.
 fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<usize> {

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::Link,
+    link::{Letter, Link},
     message::{Message, MessageKind, ReturnCode},
     stream::Blob,
     wire::{
@@ -26,6 +27,9 @@ use crate::{
         keys::{cn, sm},
     },
 };
+
+/// What a reply without a code reports.
+const OK: &str = "ok";
 
 /// Where the reply to a request goes.
 #[derive(Debug, Clone)]
@@ -193,7 +197,6 @@ impl Inner {
         to: &ReplyTo,
         reply: Message,
     ) -> Result<(), RequestError> {
-        let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
         match to {
             ReplyTo::Nobody => Ok(()),
             ReplyTo::Local(_) => {
@@ -201,13 +204,25 @@ impl Inner {
                 Ok(())
             }
             ReplyTo::Plain { link, about } => {
-                reply.headers.set_text(cn::CHANNEL, &about.channel);
-                reply.headers.set_text(cn::TOPIC, &about.topic);
-                reply.headers.set_text(cn::REQ_ID, &about.request_id);
-                about.put(&mut reply.headers);
-                self.send_plain_reply(origin, link, reply).await
+                let letter = Letter {
+                    kind: MessageKind::Reply.as_str(),
+                    target: origin.as_str(),
+                    channel: &about.channel,
+                    topic: &about.topic,
+                    encoding: reply.payload.encoding(),
+                    code: reply.headers.text(cn::RETURN_CODE).unwrap_or(OK),
+                    expects: None,
+                    secure: about.secure,
+                    optional: about.optional,
+                };
+                let mut headers = self.written(link, &letter, &about.request_id, &reply.headers);
+                if let Some(cellnet) = &about.cellnet {
+                    headers.set(cn::CELLNET, cellnet.clone());
+                }
+                self.send_back(origin, link, headers, reply.payload.to_bytes()).await
             }
             ReplyTo::Stream { id, about } => {
+                let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
                 reply.headers.set(cn::REQ_ID, about.request_id.clone());
                 about.put(&mut reply.headers);
                 let blob = Blob {
@@ -223,15 +238,13 @@ impl Inner {
     }
 
     /// By the link that the request came from; by name if that is gone.
-    async fn send_plain_reply(
+    async fn send_back(
         &self,
         origin: &Fqcn,
         link: &Arc<Link>,
-        mut reply: Message,
+        headers: Headers,
+        body: Bytes,
     ) -> Result<(), RequestError> {
-        set_encoding(&mut reply.headers, &reply.payload);
-        let headers = self.headers(MessageKind::Reply, origin, reply.headers);
-        let body = reply.payload.to_bytes();
         if link.end.is_cancelled() {
             self.send(origin, headers, body).await.map(drop)
         } else {
@@ -259,6 +272,8 @@ impl Inner {
         let Some((link, ids)) = plain else { return Ok(()) };
         let mut reply = if message.code().is_none() { message.with_code(ReturnCode::OK) } else { message };
         reply.headers.set(cn::REQ_ID, ids);
-        self.send_plain_reply(target, &link, reply).await
+        set_encoding(&mut reply.headers, &reply.payload);
+        let headers = self.headers(MessageKind::Reply, target, reply.headers);
+        self.send_back(target, &link, headers, reply.payload.to_bytes()).await
     }
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod config;
 mod dial;
+mod drafts;
 mod handshake;
 mod lanes;
 mod liveness;
@@ -37,6 +38,7 @@ use self::handshake::Opened;
 pub(crate) use self::{
     accept::{Handshakes, accept_loop},
     dial::{DialState, dial_loop},
+    drafts::{Drafts, Letter},
     handshake::Identity,
     lanes::Class,
     outbox::{Outbox, Outgoing, PushError, Refused},
@@ -136,6 +138,7 @@ pub(crate) struct Link {
     /// Whether this cell dialled the peer.
     pub(crate) dialled: bool,
     pub(crate) outbox: Outbox,
+    pub(crate) drafts: Drafts,
     pub(crate) opened: Instant,
     /// Cancelled when the link is to end.
     pub(crate) end: CancellationToken,
@@ -236,6 +239,7 @@ impl Link {
             info: connection.info.clone(),
             dialled: opened.dialled,
             outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
+            drafts: Drafts::default(),
             opened: Instant::now(),
             end: links.kill.child_token(),
             reason: Mutex::new(None),

@@ -26,9 +26,14 @@ pub struct Headers {
     marks: Marks,
 }
 
-/// Keys that may be there: those whose bit is set. Most questions are about keys that are not.
-#[derive(Debug, Clone, Copy, Default)]
-struct Marks(u64);
+/// Where keys are: a small hash table of positions, each plus one.
+#[derive(Debug, Clone, Copy)]
+struct Marks([u8; PLACES]);
+
+const PLACES: usize = 32;
+
+/// Several keys, or one too far behind: one has to look.
+const SOMEWHERE: u8 = u8::MAX;
 
 /// Where a key and its value are.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +96,7 @@ impl Headers {
             };
             scanner.skip(1)?;
             let marker = marker_of(value - start, key_len);
-            marks.add(&block[value as usize - key_len..value as usize]);
+            marks.add(&block[value as usize - key_len..value as usize], entries.len());
             entries.push(Entry {
                 start,
                 value,
@@ -207,10 +212,12 @@ impl Headers {
 
     /// Sets what `encode` appends to the buffer, which is one value.
     pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.own.is_empty() {
+        if self.own.is_empty() && self.entries.is_empty() {
             // Where one is set, all that the protocol needs are going to be.
             self.own.reserve(USUAL_BYTES);
-            self.entries.reserve(USUAL_ENTRIES.saturating_sub(self.entries.len()));
+            self.entries.reserve(USUAL_ENTRIES);
+        } else if self.own.is_empty() {
+            self.own.reserve(USUAL_REVISION);
         }
         let start = self.own.len();
         put_text(&mut self.own, key);
@@ -227,7 +234,7 @@ impl Headers {
             home: Home::Own,
         };
         let Some(at) = self.find(key) else {
-            self.marks.add(key.as_bytes());
+            self.marks.add(key.as_bytes(), self.entries.len());
             return self.entries.push(entry);
         };
         let old = self.entries[at];
@@ -276,6 +283,9 @@ impl Headers {
         let before = self.entries.len();
         while let Some(at) = self.find(key) {
             self.entries.remove(at);
+            let mut marks = Marks::default();
+            self.entries.iter().enumerate().for_each(|(at, entry)| marks.add(self.key(entry), at));
+            self.marks = marks;
         }
         self.entries.len() < before
     }
@@ -329,6 +339,23 @@ impl Headers {
     /// The value under a key as far as a look at its first bytes tells.
     fn shape(&self, key: &str) -> Option<Shape<'_>> {
         Scanner::new(self.encoded(key)?, Limits::HEADERS).step().ok()
+    }
+
+    /// A copy with room for other values.
+    pub(crate) fn roomy_copy(&self) -> Self {
+        let mut own = Vec::with_capacity(self.own.len() + USUAL_REVISION);
+        own.extend_from_slice(&self.own);
+        Self { block: self.block.clone(), own, entries: self.entries.clone(), marks: self.marks }
+    }
+
+    /// Sets everything that is in `other` and not here.
+    pub(crate) fn extend_absent(&mut self, other: &Self) {
+        for key in other.keys() {
+            if !self.contains(key) {
+                let value = other.encoded(key).expect("it has the key");
+                self.set_encoded(key, |out| out.extend_from_slice(value));
+            }
+        }
     }
 
     /// The same headers in memory of their own.
@@ -387,12 +414,14 @@ impl Headers {
     }
 
     fn find(&self, key: &str) -> Option<usize> {
-        if !self.marks.may_have(key.as_bytes()) {
-            return None;
-        }
-        self.entries.iter().rposition(|entry| {
+        let is_it = |entry: &Entry| {
             entry.key_len() == key.len() && self.key(entry) == key.as_bytes() && entry.readable
-        })
+        };
+        match self.marks.of(key.as_bytes()) {
+            0 => None,
+            SOMEWHERE => self.entries.iter().rposition(is_it),
+            mark => Some(usize::from(mark) - 1).filter(|at| is_it(&self.entries[*at])),
+        }
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {
@@ -416,18 +445,25 @@ impl Headers {
 }
 
 impl Marks {
-    fn add(&mut self, key: &[u8]) {
-        self.0 |= Self::bit(key);
+    fn add(&mut self, key: &[u8], at: usize) {
+        let mark = &mut self.0[Self::place(key)];
+        *mark = if *mark == 0 { u8::try_from(at + 1).unwrap_or(SOMEWHERE) } else { SOMEWHERE };
     }
 
-    fn may_have(self, key: &[u8]) -> bool {
-        self.0 & Self::bit(key) != 0
+    fn of(&self, key: &[u8]) -> u8 {
+        self.0[Self::place(key)]
     }
 
-    /// By the length and the last byte, in which the names of the protocol differ.
-    fn bit(key: &[u8]) -> u64 {
-        let last = key.last().copied().unwrap_or_default();
-        1 << ((key.len() + 11 * usize::from(last)) % 64)
+    /// By what the names of the protocol differ in, so chosen that each header of a plain message has a place of its own.
+    fn place(key: &[u8]) -> usize {
+        let [before, last] = *key.last_chunk().unwrap_or(&[0; 2]);
+        (31 * key.len() + 19 * usize::from(last) + 10 * usize::from(before)) % PLACES
+    }
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self([0; PLACES])
     }
 }
 
@@ -442,7 +478,7 @@ const USUAL_ENTRIES: usize = 24;
 const USUAL_BYTES: usize = 640;
 
 /// What changes in most of them.
-const USUAL_REVISION: usize = 192;
+const USUAL_REVISION: usize = 320;
 
 /// Appends text with its marker.
 fn put_text(out: &mut Vec<u8>, text: &str) {
