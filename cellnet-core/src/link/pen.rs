@@ -353,7 +353,8 @@ mod tests {
         tokio::time::sleep(QUIET).await;
         outbox.relax();
         assert!(driver.state().relaxed);
-        assert_eq!((outbox.capacity(), pen.ink().taken.capacity(), pen.ink().batch.capacity()), (0, 0, 0));
+        let ink = pen.ink();
+        assert_eq!((outbox.capacity(), ink.taken.capacity(), ink.batch.capacity()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]
