@@ -1,31 +1,50 @@
 //! Buffers that were used and are used again: fresh memory costs a page fault for every 4 KiB, which halves the
 //! throughput of large frames.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 
-use crate::stats::Reservation;
+use crate::{
+    stats::Reservation,
+    transport::framed::{FIRST_BUFFER, READ_BUFFER},
+};
 
-/// A few large buffers that nobody uses right now. Clones are the same few.
-#[derive(Debug, Clone, Default)]
+/// A few buffers that nobody uses right now. Clones are the same few.
+#[derive(Debug, Clone)]
 pub(crate) struct Spares {
     buffers: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Sizes that are worth keeping.
+    sizes: RangeInclusive<usize>,
 }
 
-/// Buffers that are kept at most, so 16 MiB in all.
+/// Buffers that are kept at most.
 const MAX_KEPT: usize = 16;
 
-/// Sizes that are worth keeping: around the 1 MiB of a chunk.
-const WORTH_KEEPING: std::ops::RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
-
 impl Spares {
+    /// Bodies around the 1 MiB of a chunk, so 16 MiB in all.
+    pub(crate) fn bodies() -> Self {
+        Self::of(256 * 1024..=1024 * 1024)
+    }
+
+    /// What is read into, so 1 MiB in all.
+    pub(crate) fn read_buffers() -> Self {
+        Self::of(FIRST_BUFFER..=READ_BUFFER)
+    }
+
+    fn of(sizes: RangeInclusive<usize>) -> Self {
+        Self { buffers: Arc::default(), sizes }
+    }
+
     /// An empty buffer with at least this capacity.
     pub(crate) fn take(&self, capacity: usize) -> Vec<u8> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let found = buffers
             .iter()
-            .rposition(|buffer| WORTH_KEEPING.contains(&capacity) && buffer.capacity() >= capacity);
+            .rposition(|buffer| self.sizes.contains(&capacity) && buffer.capacity() >= capacity);
         let buffer = found.map(|at| buffers.swap_remove(at));
         drop(buffers);
         buffer.unwrap_or_else(|| Vec::with_capacity(capacity))
@@ -37,8 +56,15 @@ impl Spares {
         Bytes::from_owner(Lent { buffer, home: self.clone(), _reserved: reserved })
     }
 
-    fn put_back(&self, mut buffer: Vec<u8>) {
-        if !WORTH_KEEPING.contains(&buffer.capacity()) {
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Keeps a buffer, unless there are enough.
+    pub(crate) fn put_back(&self, mut buffer: Vec<u8>) {
+        if !self.sizes.contains(&buffer.capacity()) {
             return;
         }
         buffer.clear();
@@ -73,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_with_its_last_share_and_few_are_kept() {
-        let spares = Spares::default();
+        let spares = Spares::bodies();
         let mut buffer = spares.take(1 << 20);
         buffer.extend_from_slice(b"abc");
         let memory = buffer.as_ptr();
@@ -89,6 +115,6 @@ mod tests {
 
         let lent: Vec<_> = (0..100).map(|_| spares.lend(Vec::with_capacity(1 << 20), None)).collect();
         drop(lent);
-        assert_eq!(spares.buffers.lock().unwrap().len(), MAX_KEPT);
+        assert_eq!(spares.kept(), MAX_KEPT);
     }
 }

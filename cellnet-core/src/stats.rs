@@ -53,6 +53,7 @@ pub struct Budget {
     releases: AtomicU64,
     released: Notify,
     spares: Spares,
+    read_buffers: Spares,
 }
 
 impl Budget {
@@ -63,7 +64,8 @@ impl Budget {
             used: AtomicUsize::new(0),
             releases: AtomicU64::new(0),
             released: Notify::new(),
-            spares: Spares::default(),
+            spares: Spares::bodies(),
+            read_buffers: Spares::read_buffers(),
         })
     }
 
@@ -106,6 +108,11 @@ impl Budget {
     /// Buffers that whoever shares this budget hands round. They are not counted: there are few.
     pub(crate) fn spares(&self) -> &Spares {
         &self.spares
+    }
+
+    /// What connections read into while they have something to read. Not counted either.
+    pub(crate) fn read_buffers(&self) -> &Spares {
+        &self.read_buffers
     }
 
     /// Bytes reserved now.

@@ -115,6 +115,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for MessageSender<W> {
         });
         closed.await.map_err(|error| self.failed("close the connection to", error))
     }
+
+    fn relax(&mut self) {
+        let mut shared = self.shared();
+        shared.waiting.relax();
+        shared.unmasked.shrink_to_fit();
+    }
 }
 
 impl<W> Outgoing<W> {

@@ -53,6 +53,23 @@ async fn many_clients_call_and_are_called() {
     let json = measured_by(&server, "churn", &["--connections", "2"]).await;
     sound(&json, "churn");
     assert_eq!((&json["size"], &json["MBps"]), (&0.into(), &0.0.into()));
+    assert_eq!(
+        (&json["rss_per_connection_kb"], &json["serve_rss_per_connection_kb"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn connections_that_are_only_held_are_counted_while_they_live() {
+    let server = bench("tcp://127.0.0.1:0", &[]).await;
+    let json = measured_by(&server, "idle", &["--connections", "150"]).await;
+    sound(&json, "idle");
+    assert_eq!((&json["messages"], &json["p50_us"], &json["size"]), (&150.into(), &Value::Null, &0.into()));
+    if cfg!(target_os = "linux") {
+        for name in ["rss_per_connection_kb", "serve_rss_per_connection_kb"] {
+            assert!(json[name].as_f64() > Some(0.0), "{name} in {json}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -206,7 +223,7 @@ async fn what_cannot_be_measured_is_said_in_one_line_with_its_status() {
         (&["bench", "run"], &to, 2, "--workload"),
         (&rr, &[], 2, "--connect"),
         (&rr, &["--connect", &url, "--inflight", "0"], 2, "'0'"),
-        (&rr, &["--connect", &url, "--connections", "10001"], 2, "10001"),
+        (&rr, &["--connect", &url, "--connections", "28001"], 2, "28001"),
         (&rr, &["--connect", &url, "--size", "2GiB"], 2, "--size"),
         (&rr, &["--connect", "tcp://127.0.0.1:1"], 4, "'tcp://127.0.0.1:1'"),
         (&rr, &["--via", &wrong], 4, "'relay-2'"),

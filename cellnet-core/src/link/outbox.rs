@@ -269,6 +269,21 @@ impl Outbox {
         self.ready[0].notify_one();
     }
 
+    /// Messages that there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let state = self.state();
+        state.bulk.iter().chain([&state.control]).map(|queue| queue.messages.capacity()).sum()
+    }
+
+    /// Gives back memory that earlier messages needed, where none waits.
+    pub(super) fn relax(&self) {
+        self.state().relax();
+        if let Some(mut ink) = self.pen.get().and_then(Pen::idle) {
+            ink.relax();
+        }
+    }
+
     /// Takes nothing more; what is in it may still be written.
     pub(crate) fn close(&self) {
         let mut state = self.state();
@@ -448,6 +463,12 @@ impl State {
         let control = lane == 0 && half(&self.control, limits.control_bytes);
         let bulk = (lane > 0 || single) && half(&self.bulk[lane.saturating_sub(1)], limits.bulk_bytes);
         control || bulk
+    }
+
+    fn relax(&mut self) {
+        self.bulk.iter_mut().chain([&mut self.control]).for_each(|queue| queue.messages.shrink_to_fit());
+        self.acks.shrink_to_fit();
+        self.waiting.shrink_to_fit();
     }
 
     fn wake(&mut self) {

@@ -117,6 +117,15 @@ impl Ink {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives back what earlier messages needed.
+    pub(super) fn relax(&mut self) {
+        self.taken.shrink_to_fit();
+        self.batch.shrink_to_fit();
+        if let Some(tx) = &mut self.tx {
+            tx.relax();
+        }
+    }
+
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
         self.take(message);
@@ -238,6 +247,7 @@ mod tests {
         fed: usize,
         blocked: bool,
         broken: bool,
+        relaxed: bool,
     }
 
     impl Driver {
@@ -263,6 +273,10 @@ mod tests {
 
         async fn close(&mut self) -> Result<(), TransportError> {
             Ok(())
+        }
+
+        fn relax(&mut self) {
+            self.state().relaxed = true;
         }
     }
 
@@ -321,6 +335,26 @@ mod tests {
         driver.state().blocked = false;
         poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
         assert!(pen.ink().taken.is_empty() && driver.state().fed == 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_rush_needed_is_given_back_when_nothing_is_under_way() {
+        let (driver, pen, outbox) = lane().await;
+        for _ in 0..1000 {
+            outbox.try_push(message()).unwrap();
+        }
+        while driver.state().fed < 1000 {
+            let (signals, mut messages) = take(&outbox).await;
+            pen.ink().dip(signals, &mut messages);
+            outbox.relax();
+            assert!(!driver.state().relaxed, "somebody writes");
+            poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
+        }
+        tokio::time::sleep(QUIET).await;
+        outbox.relax();
+        assert!(driver.state().relaxed);
+        let ink = pen.ink();
+        assert_eq!((outbox.capacity(), ink.taken.capacity(), ink.batch.capacity()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Reads one lane.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, pin::pin, sync::Arc};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -30,6 +30,9 @@ pub(super) async fn read_lane(
     let (mut starved, mut hunger): (Option<Starved>, Option<Instant>) = (None, None);
     let mut heads = link.head_decoder(config);
     let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
+    // Both wait for the whole life of the link, so they take their places once and not for every message.
+    let mut ended = pin!(link.end.cancelled());
+    let mut check = pin!(sleep_until(liveness.next_check()));
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
@@ -41,17 +44,23 @@ pub(super) async fn read_lane(
         let room = park.room().clone();
         tokio::select! {
             biased;
-            () = link.end.cancelled() => return Ok(()),
+            () = &mut ended => return Ok(()),
             () = room.notified(), if !park.is_empty() => park.retry(&*host.inbox, link),
             () = deadline(park), if !park.is_empty() => park.expire(&*host.inbox, link),
-            () = sleep_until(liveness.next_check()), if watch && reading => match liveness.check(meter, Instant::now()) {
-                Pulse::Fine => {}
-                Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
-                Pulse::Ask => {}
-                // A driver with a keep-alive of its own finds out by itself.
-                Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
-                Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
-            },
+            () = &mut check, if watch && reading => {
+                match liveness.check(meter, Instant::now()) {
+                    Pulse::Fine => {}
+                    Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
+                    Pulse::Ask => {}
+                    // A driver with a keep-alive of its own finds out by itself.
+                    Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
+                    Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
+                }
+                check.as_mut().reset(liveness.next_check());
+                // Of many links most have had their busy time.
+                link.outbox.relax();
+                batch.shrink_to_fit();
+            }
             fed = feed(memory, starved), if starved.is_some() => {
                 fed?;
                 starved = None;
@@ -149,4 +158,27 @@ fn take(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::IntoFuture, time::Duration};
+
+    use tokio::task::JoinSet;
+
+    use crate::testkit::sim::{Sim, blob, echo};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_gives_back_what_its_busy_time_needed() {
+        let sim = Sim::new();
+        let (server, site) = (sim.cell("server", &[]).await, sim.cell("site", &["server"]).await);
+        server.handle("task", "*", echo);
+        let ask = |_| site.request(server.name(), "task", "t", blob(1000)).into_future();
+        let replies = (0..100).map(ask).collect::<JoinSet<_>>().join_all().await;
+        assert!(replies.iter().all(Result::is_ok));
+        let link = server.inner().links.table.get("site").unwrap();
+        assert!(link.outbox.capacity() > 0);
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(!link.end.is_cancelled() && link.outbox.capacity() == 0);
+    }
 }

@@ -74,6 +74,10 @@ pub trait FrameSender: fmt::Debug + Send + 'static {
     fn meter(&self) -> Option<Arc<Meter>> {
         None
     }
+
+    /// Gives back memory that earlier frames needed and that nothing waits in. Called now and then, between a flush and
+    /// the next feed.
+    fn relax(&mut self) {}
 }
 
 /// The half of a lane that reads.

@@ -128,7 +128,8 @@ fn parsed<A: clap::Args>(line: &str) -> A {
     <Line<A> as clap::Parser>::try_parse_from(words.split_whitespace()).unwrap().args
 }
 
-/// Threads that carry messages: half of the processors, or what `TOKIO_WORKER_THREADS` says. Small messages hardly gain
+/// Threads that carry messages: half of the processors, or what `TOKIO_WORKER_THREADS` says. With one, that is the thread
+/// of the program. Small messages hardly gain
 /// from a second one, which on a machine of two processors costs them half of their rate; files are read, hashed and
 /// written by other threads.
 fn workers() -> usize {
@@ -142,7 +143,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let runtime = match workers() {
+        // Fairer than a worker thread: that one has room for 256 tasks, and with many connections the others wait long.
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
+    };
     let runtime = runtime
         .map_err(|error| Failure::new(Status::Failed, format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(async {

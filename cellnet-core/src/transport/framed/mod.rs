@@ -26,6 +26,7 @@ use super::{ConnectionInfo, Lane};
 use crate::stats::Budget;
 pub use pieces::Pieces;
 pub use recv::FramedReceiver;
+pub(crate) use recv::{FIRST_BUFFER, READ_BUFFER};
 pub use send::{FramedSender, Share};
 
 /// A lane over two byte streams.

@@ -68,6 +68,19 @@ impl Pieces {
         self.copied.len()
     }
 
+    /// Keeps no memory at all, if nothing waits.
+    pub fn relax(&mut self) {
+        if self.is_empty() {
+            (self.copied, self.pieces) = (Vec::new(), VecDeque::new());
+        }
+    }
+
+    /// Bytes of memory, used or not.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.copied.capacity() + self.pieces.capacity() * size_of::<Piece>()
+    }
+
     /// Writes everything in as few vectored writes as the stream allows, and counts it. Pending or failed, it leaves
     /// what was not written. Does not flush the stream.
     ///

@@ -1,6 +1,13 @@
 //! One read, many frames; and large frames without a copy.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes};
@@ -14,9 +21,10 @@ use crate::{
 
 /// Reads frames from a byte stream.
 ///
-/// Frames up to 32 KiB are copied out of one reused read buffer, so that a frame that is kept never holds more than
+/// Frames up to 32 KiB are copied out of a read buffer, so that a frame that is kept never holds more than
 /// itself, or 1 KiB if it is smaller: as many as fit into that share one piece of memory. The body of a larger frame is
-/// read straight into its own buffer, which grows as bytes arrive.
+/// read straight into its own buffer, which grows as bytes arrive. Whoever waits with nothing read holds no read buffer: it
+/// is borrowed from the budget's spare ones for as long as there are bytes in it.
 ///
 /// A frame above the limit is judged when it is the first of a call to [`recv`](FrameReceiver::recv), so that a link
 /// can raise the limit after the frame that says it may. Until [`set_max_frame`](FrameReceiver::set_max_frame) is
@@ -29,7 +37,7 @@ pub struct FramedReceiver<R> {
     remote: String,
     meter: Arc<Meter>,
     budget: Arc<Budget>,
-    /// Read and not yet used: `buffer[start..]`.
+    /// Read and not yet used: `buffer[start..]`. Given back when that is nothing.
     buffer: Vec<u8>,
     start: usize,
     partial: Partial,
@@ -178,8 +186,32 @@ impl<R> FramedReceiver<R> {
         }
     }
 
+    /// Bytes of its read buffer.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives the buffer back, and keeps a smaller one if there are bytes left in it.
+    fn rest(&mut self) {
+        let unused = &self.buffer[self.start..];
+        if !unused.is_empty() && unused.len() + FIRST_BUFFER > self.buffer.capacity() / 2 {
+            return;
+        }
+        let mut kept = Vec::new();
+        if !unused.is_empty() {
+            kept.reserve_exact(unused.len() + FIRST_BUFFER);
+            kept.extend_from_slice(unused);
+        }
+        self.start = 0;
+        self.budget.read_buffers().put_back(std::mem::replace(&mut self.buffer, kept));
+    }
+
     /// Makes room behind the unused bytes. There is some even for the largest head, see [`READ_BUFFER`].
     fn make_room(&mut self) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.budget.read_buffers().take(FIRST_BUFFER);
+        }
         let full = self.buffer.len() == self.buffer.capacity();
         let unused = self.buffer.len() - self.start;
         self.buffer.copy_within(self.start.., 0);
@@ -195,8 +227,8 @@ impl<R> FramedReceiver<R> {
 }
 
 impl<R: AsyncRead + Unpin> FramedReceiver<R> {
-    /// Reads once. Cancel safe: `read_buf` is, and nothing is kept outside `self`.
-    async fn read(&mut self) -> Result<(), TransportError> {
+    /// Reads once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
         let (into, end) = match &mut self.partial {
             Partial::Large(large) => {
                 large.make_room(&self.budget)?;
@@ -210,7 +242,13 @@ impl<R: AsyncRead + Unpin> FramedReceiver<R> {
             }
         };
         let room = end - into.len();
-        match self.io.read_buf(&mut into.limit(room)).await {
+        // A read that is dropped has taken nothing.
+        let polled = pin!(self.io.read_buf(&mut into.limit(room))).poll(cx);
+        let Poll::Ready(read) = polled else {
+            self.rest();
+            return Poll::Pending;
+        };
+        Poll::Ready(match read {
             Ok(0) if matches!(self.partial, Partial::Buffered) && self.start == self.buffer.len() => {
                 Err(TransportError::Closed)
             }
@@ -220,7 +258,7 @@ impl<R: AsyncRead + Unpin> FramedReceiver<R> {
                 Ok(())
             }
             Err(error) => Err(self.failed(error)),
-        }
+        })
     }
 
     fn failed(&self, error: io::Error) -> TransportError {
@@ -231,8 +269,14 @@ impl<R: AsyncRead + Unpin> FramedReceiver<R> {
 #[async_trait]
 impl<R: AsyncRead + Unpin + Send + 'static> FrameReceiver for FramedReceiver<R> {
     async fn recv(&mut self, batch: &mut Batch) -> Result<(), TransportError> {
+        // Cancel safe: nothing is kept outside `self`.
         while !self.take_frames(batch)? {
-            self.read().await?;
+            poll_fn(|cx| self.poll_read(cx)).await?;
+        }
+        // Who filled the buffer has more to read, and earns a larger one.
+        let used_up = self.start == self.buffer.len() && self.start < self.buffer.capacity();
+        if used_up || self.max_frame.is_none() {
+            self.rest();
         }
         Ok(())
     }
@@ -309,11 +353,11 @@ const SHARED: usize = 1024;
 /// Frames up to this length are gathered in the read buffer and copied out.
 const SMALL: usize = 32 * 1024;
 
-/// Where the read buffer starts; idle connections are many.
-const FIRST_BUFFER: usize = 8 * 1024;
+/// Where a read buffer starts.
+pub(crate) const FIRST_BUFFER: usize = 8 * 1024;
 
 /// Where it ends: 64 KiB, and the longest head fits.
-const READ_BUFFER: usize = PREFIX_LEN + MAX_HEADERS;
+pub(crate) const READ_BUFFER: usize = PREFIX_LEN + MAX_HEADERS;
 
 /// Frames longer than a chunk leave half of the budget to the others.
 fn ceiling(total: usize, budget: &Budget) -> usize {

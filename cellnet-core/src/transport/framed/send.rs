@@ -43,6 +43,12 @@ impl<W> FramedSender<W> {
         }
     }
 
+    /// Bytes of memory for what waits.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.waiting.held()
+    }
+
     fn failed(&self, doing: &str, error: io::Error) -> TransportError {
         TransportError::io(format!("{doing} {}", self.remote), error)
     }
@@ -79,6 +85,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameSender for FramedSender<W> {
 
     fn meter(&self) -> Option<Arc<Meter>> {
         Some(self.lane.clone())
+    }
+
+    fn relax(&mut self) {
+        self.waiting.relax();
     }
 }
 

@@ -1,23 +1,32 @@
 //! The cells of the process that asks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use cellnet::{
     Cell, CellUrl, Fqcn, HandlerError, Message, Request, SHUTDOWN,
+    cell::{CellEvent, Events},
     pipe::{CellPipe, Mode, Pipe, Place},
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, unconstrained},
+    time::Instant,
+};
 
 use super::{
     count::Count,
     ends,
-    load::{Errand, Worker},
+    load::{self, Errand, Tally, Worker},
     run::Session,
     talk::{self, Attach, Attached, DELIVER, Named, Nothing, topic},
     workload::{Settings, Workload},
 };
 use crate::cli::{
-    data, net,
+    data, figures, net,
     security::Trust,
     status::{Failure, Status, chain},
 };
@@ -90,6 +99,10 @@ pub(super) struct Crew {
     pipes: Vec<Arc<CellPipe>>,
     /// What broadcasts brought.
     delivered: Arc<Count>,
+    /// Of the connections that are only held, and still are.
+    held: Vec<Events>,
+    /// MiB that this process held before there was any of this.
+    before: Option<f64>,
 }
 
 impl Crew {
@@ -103,6 +116,8 @@ impl Crew {
             cells: Vec::new(),
             pipes: Vec::new(),
             delivered: Arc::new(Count::new()),
+            held: Vec::new(),
+            before: figures::resident_mib(),
         };
         match workload {
             Workload::Churn => {}
@@ -134,6 +149,9 @@ impl Crew {
             });
             all(joining).await?;
         }
+        if workload == Workload::Idle {
+            crew.held = crew.cells.iter().map(Cell::events).collect();
+        }
         Ok(crew)
     }
 
@@ -160,8 +178,18 @@ impl Crew {
         Ok(pipe)
     }
 
-    /// The workers of a round, and how many messages each of their doings is.
-    pub(super) fn workers(&self, session: &Session, round: u32) -> Vec<Worker> {
+    /// Does what a round is about.
+    pub(super) async fn work(&self, session: &Session, round: u32, lasts: Duration) -> Tally {
+        if self.settings.workload != Workload::Idle {
+            return load::drive(self.workers(session, round), lasts).await;
+        }
+        let mut tally = load::hold(self.cells.len() as u64, lasts).await;
+        tally.grown_mib = figures::resident_mib().zip(self.before).map(|(now, before)| now - before);
+        tally
+    }
+
+    /// The workers of a round.
+    fn workers(&self, session: &Session, round: u32) -> Vec<Worker> {
         let Settings { workload, inflight, connections, .. } = self.settings;
         let timeout = self.way.timeout;
         let ask = |cell: &Cell| Errand {
@@ -189,6 +217,7 @@ impl Crew {
             Workload::Churn => {
                 (0..connections * inflight).map(|_| Worker::Join(Box::new(self.way.clone()))).collect()
             }
+            Workload::Idle => Vec::new(),
         }
     }
 
@@ -200,6 +229,12 @@ impl Crew {
     /// Messages that have arrived here, where this is the side that receives them.
     pub(super) fn delivered(&self) -> Option<u64> {
         (self.settings.workload == Workload::Fan).then(|| self.delivered.received())
+    }
+
+    /// Connections that were never lost, where that is what counts.
+    pub(super) fn alive(&mut self) -> Option<u64> {
+        self.held.retain_mut(|events| !lost(events));
+        (self.settings.workload == Workload::Idle).then_some(self.held.len() as u64)
     }
 
     /// Closes everything.
@@ -215,6 +250,18 @@ impl Crew {
         }
         closing.join_all().await;
     }
+}
+
+/// Whether a cell lost its link since it was asked for the last time.
+fn lost(events: &mut Events) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    // What has not happened yet is not waited for. Without constraints, because many are asked at once.
+    while let Poll::Ready(Some(event)) = pin!(unconstrained(events.next())).poll(&mut cx) {
+        if matches!(event, CellEvent::Disconnected { .. }) {
+            return true;
+        }
+    }
+    false
 }
 
 async fn make_room<T: 'static>(tasks: &mut JoinSet<T>) {

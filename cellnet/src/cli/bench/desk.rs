@@ -40,6 +40,8 @@ struct Session {
     timeout: Duration,
     /// When something was last heard of it.
     heard: Instant,
+    /// MiB that this process held when it began.
+    resident: Option<f64>,
     targets: HashSet<Fqcn>,
     pipes: Vec<End>,
     /// Ends of pipes that are there, or are being opened.
@@ -136,6 +138,7 @@ impl Desk {
             workload: asked.workload,
             timeout,
             heard: Instant::now(),
+            resident: figures::resident_mib(),
             targets: HashSet::new(),
             pipes: Vec::new(),
             taken: 0,
@@ -222,17 +225,18 @@ impl Desk {
                     async move { fan.out(request.message).await }
                 });
             }
-            Workload::Pipe | Workload::Churn => {}
+            Workload::Pipe | Workload::Churn | Workload::Idle => {}
         }
     }
 
     async fn end(&self, asked: talk::End) -> Result<Message, HandlerError> {
-        let (count, before, workload) = self.with(&asked.session, |session| {
+        let (count, before, workload, resident) = self.with(&asked.session, |session| {
             let round = session.round.as_ref().filter(|round| round.number == asked.round);
             let round = round.ok_or_else(|| HandlerError::invalid_request("no such round is under way"))?;
-            Ok((session.count.clone(), round.before, session.workload))
+            Ok((session.count.clone(), round.before, session.workload, session.resident))
         })?;
-        let counts = !matches!(workload, Workload::Fan | Workload::Churn);
+        let counts = !matches!(workload, Workload::Fan | Workload::Churn | Workload::Idle);
+        let resident = resident.filter(|_| workload == Workload::Idle);
         if counts {
             count.arrive(before.saturating_add(asked.sent), PATIENCE).await;
         }
@@ -247,6 +251,7 @@ impl Desk {
             seconds: count.seconds(),
             cpu_s: round.watch.cpu(),
             peak_mib: figures::peak_mib(),
+            grown_mib: figures::resident_mib().zip(resident).map(|(now, then)| now - then),
         }))
     }
 

@@ -104,6 +104,8 @@ pub(super) struct Tally {
     pub(super) lasted: Duration,
     pub(super) cpu_s: Option<f64>,
     pub(super) peak_mib: Option<f64>,
+    /// What the memory has grown by since before the connections, where that is what is measured.
+    pub(super) grown_mib: Option<f64>,
     /// The first that went wrong.
     pub(super) failure: Option<Failure>,
 }
@@ -134,7 +136,24 @@ pub(super) async fn drive(workers: Vec<Worker>, lasts: Duration) -> Tally {
     for own in &shared.times {
         times.add(&own.lock().unwrap_or_else(PoisonError::into_inner));
     }
-    Tally { times, done, errors, lasted, cpu_s, peak_mib, failure }
+    Tally { times, done, errors, lasted, cpu_s, peak_mib, grown_mib: None, failure }
+}
+
+/// Does nothing for a while but hold what there is.
+pub(super) async fn hold(held: u64, lasts: Duration) -> Tally {
+    forget_peak();
+    let watch = Watch::start();
+    tokio::time::sleep(lasts).await;
+    Tally {
+        times: Times::new(),
+        done: held,
+        errors: 0,
+        lasted: watch.elapsed(),
+        cpu_s: watch.cpu(),
+        peak_mib: peak_mib(),
+        grown_mib: None,
+        failure: None,
+    }
 }
 
 /// What the workers of a round share.

@@ -5,7 +5,11 @@ use std::time::Duration;
 use cellnet::ReturnCode;
 use serde::Serialize;
 
-use super::{load::Tally, talk::Seen, workload::Settings};
+use super::{
+    load::Tally,
+    talk::Seen,
+    workload::{Settings, Workload},
+};
 use crate::cli::status::Failure;
 
 /// How the two processes are connected.
@@ -66,6 +70,8 @@ struct Cost {
     cpu_s_per_gb: Option<f64>,
     /// At most, during the round.
     rss_mb: Option<f64>,
+    /// What each connection that is only held has added, in KiB.
+    rss_per_connection_kb: Option<f64>,
 }
 
 /// [`Cost`] of the other process.
@@ -75,12 +81,24 @@ struct ServeCost {
     serve_cpu_s_per_million: Option<f64>,
     serve_cpu_s_per_gb: Option<f64>,
     serve_rss_mb: Option<f64>,
+    serve_rss_per_connection_kb: Option<f64>,
 }
 
 impl Cost {
     fn of(cpu_s: Option<f64>, rss_mb: Option<f64>, messages: u64, bytes: f64) -> Self {
         let per = |amount: f64| cpu_s.filter(|_| amount > 0.0).map(|cpu_s| cpu_s / amount);
-        Self { cpu_s, cpu_s_per_million: per(messages as f64 / 1e6), cpu_s_per_gb: per(bytes / 1e9), rss_mb }
+        Self {
+            cpu_s,
+            cpu_s_per_million: per(messages as f64 / 1e6),
+            cpu_s_per_gb: per(bytes / 1e9),
+            rss_mb,
+            rss_per_connection_kb: None,
+        }
+    }
+
+    fn held(self, grown_mib: Option<f64>, connections: usize) -> Self {
+        let each = grown_mib.map(|mib| mib * 1024.0 / connections as f64);
+        Self { rss_per_connection_kb: each, ..self }
     }
 }
 
@@ -91,6 +109,7 @@ impl From<Cost> for ServeCost {
             serve_cpu_s_per_million: cost.cpu_s_per_million,
             serve_cpu_s_per_gb: cost.cpu_s_per_gb,
             serve_rss_mb: cost.rss_mb,
+            serve_rss_per_connection_kb: cost.rss_per_connection_kb,
         }
     }
 }
@@ -116,11 +135,11 @@ impl Report {
         let size = if workload.has_payload() { settings.size } else { 0 };
         let sent = tally.done * fold;
         let received = seen.received.unwrap_or(sent);
-        let (messages, seconds, gaps) = if workload.waits() {
-            (sent, tally.lasted.as_secs_f64(), sent)
-        } else {
+        let (messages, seconds, gaps) = match workload {
             // By the clock of who receives, from the first message to the last.
-            (received, seen.seconds, received.saturating_sub(1))
+            Workload::Push => (received, seen.seconds, received.saturating_sub(1)),
+            Workload::Idle => (received, tally.lasted.as_secs_f64(), received),
+            _ => (sent, tally.lasted.as_secs_f64(), sent),
         };
         let rate = if seconds > 0.0 { gaps as f64 / seconds } else { 0.0 };
         let bytes = messages as f64 * size as f64;
@@ -148,8 +167,10 @@ impl Report {
             p50_us: micros(0.5),
             p99_us: micros(0.99),
             p999_us: micros(0.999),
-            run: Cost::of(tally.cpu_s, tally.peak_mib, messages, bytes),
-            serve: Cost::of(seen.cpu_s, seen.peak_mib, messages, bytes).into(),
+            run: Cost::of(tally.cpu_s, tally.peak_mib, messages, bytes).held(tally.grown_mib, connections),
+            serve: Cost::of(seen.cpu_s, seen.peak_mib, messages, bytes)
+                .held(seen.grown_mib, connections)
+                .into(),
         }
     }
 
@@ -185,12 +206,12 @@ impl Report {
         for (name, value) in [("p50", self.p50_us), ("p99", self.p99_us), ("p99.9", self.p999_us)] {
             rows.extend(value.map(|micros| (name, format!("{micros:.1} µs"))));
         }
-        let ServeCost { serve_cpu_s, serve_cpu_s_per_million, serve_cpu_s_per_gb, serve_rss_mb } = self.serve;
         let serve = Cost {
-            cpu_s: serve_cpu_s,
-            cpu_s_per_million: serve_cpu_s_per_million,
-            cpu_s_per_gb: serve_cpu_s_per_gb,
-            rss_mb: serve_rss_mb,
+            cpu_s: self.serve.serve_cpu_s,
+            cpu_s_per_million: self.serve.serve_cpu_s_per_million,
+            cpu_s_per_gb: self.serve.serve_cpu_s_per_gb,
+            rss_mb: self.serve.serve_rss_mb,
+            rss_per_connection_kb: self.serve.serve_rss_per_connection_kb,
         };
         rows.extend([("run", cost_row(&self.run)), ("serve", cost_row(&serve))]);
         rows.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
@@ -200,8 +221,9 @@ impl Report {
 fn cost_row(cost: &Cost) -> String {
     let known =
         |value: Option<f64>, unit: &str| value.map_or("unknown".into(), |value| format!("{value:.2}{unit}"));
+    let held = cost.rss_per_connection_kb.map_or(String::new(), |kib| format!(", {kib:.1} KiB a connection"));
     format!(
-        "{} of processor time, {} per million messages, {} per GB, {} at most",
+        "{} of processor time, {} per million messages, {} per GB, {} at most{held}",
         known(cost.cpu_s, " s"),
         known(cost.cpu_s_per_million, " s"),
         known(cost.cpu_s_per_gb, " s"),
@@ -219,6 +241,7 @@ impl Outcome {
             lasted: Duration::ZERO,
             cpu_s: None,
             peak_mib: None,
+            grown_mib: None,
             failure: Some(failure),
         };
         Self { tally, seen: Seen::default(), fold: 1 }
@@ -230,7 +253,7 @@ mod tests {
     use serde_json::Value;
 
     use super::{
-        super::workload::Workload::{self, Churn, Fan, Push, Rr},
+        super::workload::Workload::{Churn, Fan, Idle, Push, Rr},
         *,
     };
     use crate::cli::{figures::Times, status::Status};
@@ -246,8 +269,9 @@ mod tests {
         times.record(Duration::from_micros(250));
         let lasted = Duration::from_secs(2);
         let (cpu_s, peak_mib) = (Some(0.5), Some(8.0));
-        let tally = Tally { times, done: 2000, errors: 0, lasted, cpu_s, peak_mib, failure: None };
-        let seen = Seen { received, seconds: 1.0, cpu_s: Some(0.25), peak_mib: None };
+        let tally =
+            Tally { times, done: 2000, errors: 0, lasted, cpu_s, peak_mib, grown_mib: None, failure: None };
+        let seen = Seen { received, seconds: 1.0, cpu_s: Some(0.25), ..Seen::default() };
         Outcome { tally, seen, fold }
     }
 
@@ -300,6 +324,20 @@ mod tests {
             (&json["size"], &json["MBps"], &json["cpu_s_per_gb"]),
             (&0.into(), &0.0.into(), &Value::Null)
         );
+    }
+
+    #[test]
+    fn what_is_only_held_counts_while_it_lives_and_its_memory_is_shared_out() {
+        let mut outcome = outcome(Some(1999), 1);
+        outcome.tally.times = Times::new();
+        (outcome.tally.grown_mib, outcome.seen.grown_mib) = (Some(2.0), None);
+        let json = json(Idle, &outcome);
+        assert_eq!(
+            (&json["sent"], &json["messages"], &json["lost"]),
+            (&2000.into(), &1999.into(), &1.into())
+        );
+        assert_eq!((&json["rss_per_connection_kb"], &json["p50_us"]), (&512.0.into(), &Value::Null));
+        assert_eq!(json["serve_rss_per_connection_kb"], Value::Null);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     clients::{Crew, Way},
-    load::{self, Tally},
+    load,
     report::{Connection, Outcome, Report},
     talk::{self, Begin, End, Named, Nothing, Open, Opened, Seen, topic},
     workload::{MAX_INFLIGHT, Settings, Workload},
@@ -80,12 +80,14 @@ const EXAMPLES: &str = "\
 Examples:
   cellnet bench run --connect tcp://127.0.0.1:8002 --workload rr --size 64 --inflight 8 --seconds 5
   cellnet bench run --connect tcp://127.0.0.1:8002 --workload rr --connections 1000 --json
+  cellnet bench run --connect tcp://127.0.0.1:8002 --workload idle --connections 10000
   cellnet bench run --connect quic://h.example:8002 --workload blob --size 16MiB --inflight 4 --credentials pki/site-1
   cellnet bench run --via relay-1@tcp://127.0.0.1:8003 --workload srr --size 1KiB
   cellnet bench run --via relay-1@tcp://127.0.0.1:8003 --to relay-1.bench --workload pipe --inflight 64";
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let (settings, urls, relay) = check(&args)?;
+    enough_files(settings.connections)?;
     let trust = args.security.load(urls.iter().map(|url| (Use::Dial, url)))?;
     let way = Way { trust, heads: args.heads, urls, relay, target: args.to, timeout: args.timeout };
     let control = way.join().await?;
@@ -120,7 +122,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 fn check(args: &Args) -> Result<(Settings, Vec<CellUrl>, Option<Fqcn>), Failure> {
     let Some(workload) = args.workload else {
         return Err(Failure::usage(
-            "nothing to measure; give --workload rr, srr, pipe, push, blob, fan or churn",
+            "nothing to measure; give --workload rr, srr, pipe, push, blob, fan, churn or idle",
         ));
     };
     let settings = Settings {
@@ -148,6 +150,23 @@ fn check(args: &Args) -> Result<(Settings, Vec<CellUrl>, Option<Fqcn>), Failure>
     }
 }
 
+/// Refuses more connections than this process may have open files.
+fn enough_files(connections: usize) -> Result<(), Failure> {
+    // Where there is no such limit, the first connection that fails says why.
+    let Ok(most) = rlimit::increase_nofile_limit(u64::MAX) else { return Ok(()) };
+    if (connections as u64).saturating_add(OTHER_FILES) <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "{connections} connections need as many open files and {OTHER_FILES} more, and this process may have {most}; raise \
+         that limit (ulimit -n) for both processes, or give less --connections"
+    );
+    Err(Failure::new(Status::Limit, text))
+}
+
+/// What a process has open beside its connections, and some to spare.
+const OTHER_FILES: u64 = 64;
+
 /// Reads a duration that may be none.
 fn warmup(text: &str) -> Result<Duration, String> {
     if text.trim_end_matches('s') == "0" { Ok(Duration::ZERO) } else { units::duration(text) }
@@ -155,14 +174,14 @@ fn warmup(text: &str) -> Result<Duration, String> {
 
 /// Warms up, then measures.
 async fn measure(way: &Way, settings: Settings, session: &Session) -> Outcome {
-    let crew = match Crew::gather(way, settings, session).await {
+    let mut crew = match Crew::gather(way, settings, session).await {
         Ok(crew) => crew,
         Err(failure) => return Outcome::failed(failure),
     };
     let mut outcome = None;
     for (round, lasts) in [settings.warmup, settings.lasts].into_iter().enumerate() {
         if !lasts.is_zero() {
-            let ended = session.round(&crew, round as u32, lasts).await;
+            let ended = session.round(&mut crew, round as u32, lasts).await;
             let failed = ended.tally.failure.is_some();
             outcome = Some(ended);
             if failed {
@@ -221,13 +240,13 @@ impl Session {
     }
 
     /// Works for a while, and hears what the other process saw of it.
-    async fn round(&self, crew: &Crew, round: u32, lasts: Duration) -> Outcome {
+    async fn round(&self, crew: &mut Crew, round: u32, lasts: Duration) -> Outcome {
         let begin = Begin { session: self.id.clone(), round };
         if let Err(failure) = self.ask::<Nothing>(topic::BEGIN, &begin).await {
             return Outcome::failed(failure);
         }
         let before = crew.delivered();
-        let mut tally: Tally = load::drive(crew.workers(self, round), lasts).await;
+        let mut tally = crew.work(self, round, lasts).await;
         tally.failure = tally.failure.map(load::gone);
         let fold = crew.fold();
         let end = End { session: self.id.clone(), round, sent: tally.done };
@@ -240,6 +259,9 @@ impl Session {
         };
         if let (Some(before), Some(after)) = (before, crew.delivered()) {
             seen.received = Some(after - before);
+        }
+        if let Some(alive) = crew.alive() {
+            seen.received = Some(alive);
         }
         Outcome { tally, seen, fold }
     }

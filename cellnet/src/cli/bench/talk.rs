@@ -108,6 +108,8 @@ pub(super) struct Seen {
     pub(super) seconds: f64,
     pub(super) cpu_s: Option<f64>,
     pub(super) peak_mib: Option<f64>,
+    /// What its memory has grown by since the session began, where connections are only held.
+    pub(super) grown_mib: Option<f64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,7 +166,8 @@ mod tests {
 
     #[test]
     fn words_are_read_as_they_were_written_and_others_are_refused() {
-        let seen = Seen { received: Some(3), seconds: 0.5, cpu_s: None, peak_mib: Some(7.5) };
+        let seen =
+            Seen { received: Some(3), seconds: 0.5, cpu_s: None, peak_mib: Some(7.5), grown_mib: Some(1.5) };
         assert_eq!(read::<Seen>(&write(&seen)).unwrap(), seen);
         for words in ["", "{}", "[1", "{\"workload\": \"fly\", \"timeout_s\": 1}"] {
             let refused = read::<Open>(&Message::new(words)).unwrap_err();

@@ -25,6 +25,8 @@ pub(super) enum Workload {
     Fan,
     /// Connect, handshake and close
     Churn,
+    /// Connections that are held and carry nothing but heartbeats; what each costs in memory
+    Idle,
 }
 
 impl Workload {
@@ -38,10 +40,11 @@ impl Workload {
             Self::Blob => "blob",
             Self::Fan => "fan",
             Self::Churn => "churn",
+            Self::Idle => "idle",
         }
     }
 
-    /// Whether somebody waits for every message, so that its time is known and it is in memory until then.
+    /// Whether somebody waits for every message, so that it is in memory until then.
     pub(super) fn waits(self) -> bool {
         self != Self::Push
     }
@@ -53,7 +56,7 @@ impl Workload {
 
     /// Whether messages have a payload.
     pub(super) fn has_payload(self) -> bool {
-        self != Self::Churn
+        !matches!(self, Self::Churn | Self::Idle)
     }
 }
 
@@ -104,8 +107,8 @@ impl Settings {
     }
 }
 
-/// Some 28,000 local ports lead to one address, and each connection is a cell of some 100 KiB.
-pub(super) const MAX_CONNECTIONS: usize = 10_000;
+/// Some 28,000 local ports lead to one address.
+pub(super) const MAX_CONNECTIONS: usize = 28_000;
 /// The serving process has a cell for each pipe, too, and starts them because it is asked to.
 pub(super) const MAX_PIPES: usize = 64;
 /// As many requests as the answering cell would keep waiting itself.
@@ -133,13 +136,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_to_give() {
-        use Workload::{Blob, Churn, Pipe, Push, Rr};
+        use Workload::{Blob, Churn, Idle, Pipe, Push, Rr};
         for (size, inflight, connections, workload) in [
             (64, 1, MAX_CONNECTIONS, Rr),
             (64, MAX_INFLIGHT, 1, Rr),
             (16 << 20, 64, 1, Blob),
             (64 << 20, 64, 1, Push),
             (1 << 30, 8, 8, Churn),
+            (1 << 30, 1, MAX_CONNECTIONS, Idle),
             (64, 64, MAX_PIPES, Pipe),
         ] {
             assert!(settings(workload, size, inflight, connections).check().is_ok(), "{workload}");
