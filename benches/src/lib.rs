@@ -6,6 +6,7 @@ pub mod bare;
 pub mod built;
 pub mod contest;
 pub mod driver;
+pub mod figure;
 pub mod process;
 pub mod spread;
 pub mod way;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cellnet_benches::figure::brief;
+
 use crate::child::Job;
 
 /// A row of figures for each side that can do it.
@@ -86,7 +88,7 @@ impl Load {
         let many = match (self.clients, self.inflight) {
             (1, 1) if self.is_bulk() || self.workload == "push" => String::new(),
             (1, inflight) => format!(", {inflight} in flight"),
-            (clients, _) => format!(", {clients} clients"),
+            (clients, _) => format!(", {} clients", brief(clients as f64)),
         };
         let by = match (self.relayed, self.workload) {
             (true, "pipe") => ", through the root",

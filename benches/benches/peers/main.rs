@@ -14,7 +14,6 @@
 
 mod child;
 mod document;
-mod figure;
 mod load;
 mod roles;
 mod row;
@@ -75,7 +74,7 @@ fn measure() -> Result<(), String> {
     let (sides, absent) = sides(cellnet);
     let rows = take_turns(&sides, &loads, rounds as usize, pace);
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let caption = format!("{rounds} turns of {seconds} s each, {processors} processors.\n\n");
+    let caption = format!("Turns: {rounds} of {seconds} s each; processors: {processors}.\n\n");
     let figures = caption + &table::markdown(&rows, &absent);
     let summary = summary::markdown(&rows);
     println!("{figures}\n{}", summary.as_deref().unwrap_or_default());

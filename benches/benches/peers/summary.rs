@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::{OURS, REFERENCE, figure::brief, load::Load, row::Row};
+use cellnet_benches::figure::brief;
+
+use crate::{OURS, REFERENCE, load::Load, row::Row};
 
 /// The table, if both were measured.
 pub(crate) fn markdown(rows: &[Row]) -> Option<String> {

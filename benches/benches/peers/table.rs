@@ -2,14 +2,9 @@
 
 use std::fmt::Write;
 
-use cellnet_benches::spread::Spread;
+use cellnet_benches::{figure::brief, spread::Spread};
 
-use crate::{
-    OURS,
-    figure::{Range, brief},
-    load::Load,
-    row::Row,
-};
+use crate::{OURS, load::Load, row::Row};
 
 /// The table, with a line below it for those who were not there.
 pub(crate) fn markdown(rows: &[Row], absent: &[String]) -> String {
@@ -19,9 +14,7 @@ pub(crate) fn markdown(rows: &[Row], absent: &[String]) -> String {
         let title = if last == Some(row.load) { String::new() } else { row.load.title() };
         last = Some(row.load);
         let bulk = row.load.is_bulk();
-        let shown = |figure: Option<Spread>, unit| {
-            figure.map_or(String::new(), |figure| Range(figure, unit).to_string())
-        };
+        let shown = |figure: Option<Spread>, unit| figure.map_or(String::new(), |figure| figure.shown(unit));
         let rate = shown(row.rate(), if bulk { " MB/s" } else { "/s" });
         let (p50, p99) =
             (shown(row.spread(|turn| turn.p50_us), ""), shown(row.spread(|turn| turn.p99_us), ""));
