@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use rmp::encode;
 
 use crate::{
     fqcn::Fqcn,
-    wire::{Headers, Limits, Scanner, Shape, keys::cn},
+    wire::{Headers, Limits, Scanner, Shape, Value, keys::cn},
 };
 
 /// The names that have a link to this cell right now.
@@ -64,43 +64,46 @@ pub(crate) enum RouteError {
 /// Checks that `me` has not seen the message and that it has not come too far. A malformed route counts as empty.
 pub(crate) fn guard(headers: &Headers, me: &Fqcn) -> Result<(), RouteError> {
     let mut seen = false;
-    let route = route(headers, |name| seen |= name == me.as_str());
+    let hops = hops(headers, |name| seen |= name == me.as_str());
     if seen {
         return Err(RouteError::Loop);
     }
-    if route.is_some_and(|route| route.hops >= MAX_HOPS) { Err(RouteError::TooLong) } else { Ok(()) }
+    if hops.is_some_and(|hops| hops >= MAX_HOPS) { Err(RouteError::TooLong) } else { Ok(()) }
 }
 
 /// Appends `me` to the route; a malformed one is begun anew.
 pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
-    let before = route(headers, |_| {}).map(|route| (route.hops, Bytes::copy_from_slice(route.encoded)));
-    let (hops, encoded) = before.unwrap_or_default();
+    if headers.contains(cn::ROUTE) && hops(headers, |_| {}).is_none() {
+        headers.set(cn::ROUTE, Value::Nil);
+    }
+    headers.append(cn::ROUTE, |out| put_hop(out, me, time));
+}
+
+/// Begins the route with `me`.
+pub(crate) fn begin(headers: &mut Headers, me: &Fqcn, time: f64) {
     headers.set_encoded(cn::ROUTE, |out| {
-        let mut write = |hops| {
-            let mut to = (&mut *out).writer();
-            encode::write_array_len(&mut to, hops)?;
-            to.get_mut().extend_from_slice(&encoded);
-            encode::write_array_len(&mut to, 2)?;
-            encode::write_str(&mut to, me.as_str())?;
-            encode::write_f64(&mut to, time)
-        };
-        write(hops as u32 + 1).expect("a buffer in memory takes everything");
+        out.push(ONE_HOP);
+        put_hop(out, me, time);
     });
 }
 
-/// A well-formed route.
-struct Route<'a> {
-    hops: usize,
-    /// The hops one after another.
-    encoded: &'a [u8],
+fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
+    let mut write = || {
+        let mut to = out.writer();
+        encode::write_array_len(&mut to, 2)?;
+        encode::write_str(&mut to, me.as_str())?;
+        encode::write_f64(&mut to, time)
+    };
+    write().expect("a buffer in memory takes everything");
 }
 
-/// Reads the route and names its hops; `None` if there is none, or a malformed one.
-fn route<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<Route<'a>> {
-    let encoded = headers.encoded(cn::ROUTE)?;
-    let mut scanner = Scanner::new(encoded, Limits::HEADERS);
+/// A list of one.
+const ONE_HOP: u8 = 0x91;
+
+/// Reads the route, names its hops and counts them; `None` if there is none, or a malformed one.
+fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<usize> {
+    let mut scanner = Scanner::new(headers.encoded(cn::ROUTE)?, Limits::HEADERS);
     let Ok(Shape::Array(hops)) = scanner.step() else { return None };
-    let encoded = scanner.rest();
     for _ in 0..hops {
         let [Ok(Shape::Array(2)), Ok(Shape::Text(name)), Ok(time)] = std::array::from_fn(|_| scanner.step())
         else {
@@ -109,13 +112,12 @@ fn route<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<Rout
         time.number()?;
         each(name);
     }
-    Some(Route { hops, encoded })
+    Some(hops)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Value;
 
     fn headers(route: Value) -> Headers {
         [(cn::ROUTE, route)].into_iter().collect()

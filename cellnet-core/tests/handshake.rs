@@ -1,5 +1,8 @@
 //! What a listening cell does with odd and hostile bytes, written raw over `mem://`.
 
+#[path = "common/raw.rs"]
+mod raw;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,109 +11,12 @@ use cellnet_core::{
     fobs,
     message::{Message, Payload},
     testkit::sim::{Sim, echo, fqcn},
-    transport::{
-        Batch, ConnectionInfo, FrameReceiver, TransportError,
-        framed::FramedReceiver,
-        mem::{MemReader, MemWriter},
-    },
-    wire::{Frame, FrameKind, Headers, Limits, PREFIX_LEN, Prefix, Value, hello::Hello, keys::cn},
+    transport::Batch,
+    wire::{Frame, FrameKind, Limits, PREFIX_LEN, Prefix, Value, hello::Hello, keys::cn},
 };
+use raw::Raw;
 use serde_json::Value as Json;
-use tokio::{io::AsyncWriteExt, time::Instant};
-
-/// One end of a connection, without any manners.
-struct Raw {
-    rx: FramedReceiver<MemReader>,
-    tx: MemWriter,
-    batch: Batch,
-}
-
-impl Raw {
-    async fn connect(sim: &Sim) -> Self {
-        let (rx, tx) = sim.net.connect_raw(&"mem://server".parse().unwrap()).await.unwrap();
-        let info = ConnectionInfo::new("raw", "server");
-        let mut rx = FramedReceiver::new(rx, &info, cellnet_core::stats::Budget::new(64 << 20));
-        rx.set_max_frame(64 << 20);
-        Self { rx, tx, batch: Batch::new() }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) {
-        // The other side may have closed already, which the next read shows.
-        let _ = self.tx.write_all(bytes).await;
-    }
-
-    async fn frame(&mut self, kind: FrameKind, app_id: u16, headers: &Headers, payload: &[u8]) {
-        let mut bytes = BytesMut::new();
-        if !headers.is_empty() {
-            headers.encode(&mut bytes).unwrap();
-        }
-        let header_len = bytes.len();
-        bytes.extend_from_slice(payload);
-        let length = (PREFIX_LEN + bytes.len()) as u32;
-        let mut frame = BytesMut::new();
-        let kind = kind.code();
-        Prefix { length, header_len: header_len as u16, kind, app_id, ..Prefix::default() }
-            .encode(&mut frame);
-        frame.extend_from_slice(&bytes);
-        self.write(&frame).await;
-    }
-
-    async fn hello(&mut self, name: &str) {
-        let hello = Hello { name: name.into(), cellnet: None, timestamp: 1.0 };
-        self.frame(FrameKind::Hello, 0, &Headers::new(), &hello.encode()).await;
-        assert_eq!(self.next_kind().await, Some(FrameKind::Ready));
-    }
-
-    /// The next frame, or nothing once the connection is closed.
-    async fn next(&mut self) -> Option<Frame> {
-        while self.batch.is_empty() {
-            match self.rx.recv(&mut self.batch).await {
-                Ok(()) => {}
-                Err(TransportError::Closed | TransportError::Io { .. }) => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        self.batch.pop_front()
-    }
-
-    async fn next_kind(&mut self) -> Option<FrameKind> {
-        self.next().await.map(|frame| frame.prefix().unwrap().frame_kind().unwrap())
-    }
-
-    async fn request(&mut self, origin: &str, body: &[u8], change: impl FnOnce(&mut Headers)) {
-        let mut headers: Headers = [
-            (cn::MSG_TYPE, "req"),
-            (cn::ORIGIN, origin),
-            (cn::DESTINATION, "server"),
-            (cn::CHANNEL, "task"),
-            (cn::TOPIC, "echo"),
-            (cn::REQ_ID, "5a8a1c5e-43f0-4c83-8f0e-0a4a4b1cbb57"),
-            (cn::PAYLOAD_ENCODING, "bytes"),
-        ]
-        .into_iter()
-        .collect();
-        headers.set(cn::REPLY_EXPECTED, true);
-        change(&mut headers);
-        self.frame(FrameKind::Data, Prefix::APP_CELL, &headers, body).await;
-    }
-
-    /// The return code of the next message.
-    async fn reply(&mut self) -> Option<String> {
-        loop {
-            let frame = self.next().await?;
-            if frame.prefix().unwrap().frame_kind() == Some(FrameKind::Data) {
-                let headers = Headers::decode(&frame.head().slice(PREFIX_LEN..)).unwrap();
-                return headers.text(cn::RETURN_CODE).map(ToString::to_string);
-            }
-        }
-    }
-
-    /// Whether a request still gets its reply.
-    async fn is_alive(&mut self, origin: &str) -> bool {
-        self.request(origin, b"x", |_| {}).await;
-        self.reply().await.as_deref() == Some("ok")
-    }
-}
+use tokio::time::Instant;
 
 async fn server(sim: &Sim) -> Cell {
     let server = sim.cell("server", &[]).await;

@@ -173,10 +173,7 @@ impl Pipe for CellPipe {
         let channel = ByteString::from(format!("cell_pipe.{name}"));
         let inbox = Arc::new(Inbox::new(self.limits));
         let (to, peer) = (inbox.clone(), self.peer().clone());
-        shared.cell.handle(&channel, ANY, move |request| {
-            let taken = take(&to, &peer, request);
-            async move { taken }
-        });
+        shared.cell.handle_quick(&channel, ANY, move |request| take(&to, &peer, request));
         *self.last_inbox() = Some(inbox.clone());
         *opened = Some(Opened { name: name.into(), channel, inbox, lease });
         Ok(())

@@ -1,20 +1,25 @@
 //! Replies: where they go and how they get there.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
+use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
 use super::{
     Answer, HandlerError, Inner, RequestError,
     filters::{Passing, Stage},
     inner::{name, set_encoding},
-    request::{MessageHandler, Request, RequestId},
+    request::{MessageHandler, QuickHandler, Request, RequestId},
 };
 use crate::{
     fqcn::Fqcn,
-    link::Link,
+    link::{Letter, Link},
     message::{Message, MessageKind, ReturnCode},
     stream::Blob,
     wire::{
@@ -23,13 +28,16 @@ use crate::{
     },
 };
 
+/// What a reply without a code reports.
+const OK: &str = "ok";
+
 /// Where the reply to a request goes.
 #[derive(Debug, Clone)]
 pub(crate) enum ReplyTo {
     /// Nobody waits.
     Nobody,
     /// To a plain request: back by the link it came from.
-    Plain { id: ByteString, link: Arc<Link>, about: About },
+    Plain { link: Arc<Link>, about: About },
     /// To a request that came as a blob: a new blob, routed by name.
     Stream { id: ByteString, about: About },
     /// To this cell itself.
@@ -75,9 +83,47 @@ impl About {
 pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageHandler) {
     let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
     let (channel, topic) = (request.channel.clone(), request.topic.clone());
-    let outcome = AssertUnwindSafe(handler.call(request)).catch_unwind().await;
-    let reply = match outcome {
-        Ok(Ok(Answer::Deferred)) => return,
+    let outcome = match handler {
+        MessageHandler::Patient(handler) => {
+            AssertUnwindSafe(async { handler(request).await }).catch_unwind().await
+        }
+        MessageHandler::Quick(handler) => catch_unwind(AssertUnwindSafe(|| handler(request))),
+    };
+    if let Some(reply) = said(outcome, &origin, &channel, &topic) {
+        inner.reply(&origin, &reply_to, reply).await;
+    }
+}
+
+/// Runs a quick handler and gives what remains to be done: to wait for room for its reply.
+pub(crate) fn serve_now(
+    inner: &Arc<Inner>,
+    request: Request,
+    handler: &QuickHandler,
+) -> Option<BoxFuture<'static, ()>> {
+    let (origin, reply_to) = (request.origin.clone(), request.reply_to.clone());
+    let (channel, topic) = (request.channel.clone(), request.topic.clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler(request)));
+    let reply = said(outcome, &origin, &channel, &topic)?;
+    if matches!(reply_to, ReplyTo::Nobody) {
+        return None;
+    }
+    let inner = inner.clone();
+    let mut run = Box::pin(async move { inner.reply(&origin, &reply_to, reply).await });
+    match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(()) => None,
+        Poll::Pending => Some(run),
+    }
+}
+
+/// What is to be replied; nothing if the handler does so later.
+fn said(
+    outcome: std::thread::Result<Result<Answer, HandlerError>>,
+    origin: &Fqcn,
+    channel: &str,
+    topic: &str,
+) -> Option<Message> {
+    Some(match outcome {
+        Ok(Ok(Answer::Deferred)) => return None,
         Ok(Ok(Answer::Reply(message))) => message,
         Ok(Err(error)) => {
             tracing::debug!(%channel, %topic, %origin, %error, "handler failed");
@@ -87,8 +133,7 @@ pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageH
             tracing::error!(%channel, %topic, %origin, "handler panicked");
             HandlerError::failed("handler panicked").into_message()
         }
-    };
-    inner.reply(&origin, &reply_to, reply).await;
+    })
 }
 
 impl Inner {
@@ -152,21 +197,32 @@ impl Inner {
         to: &ReplyTo,
         reply: Message,
     ) -> Result<(), RequestError> {
-        let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
         match to {
             ReplyTo::Nobody => Ok(()),
             ReplyTo::Local(_) => {
                 self.deliver_locally(to, reply);
                 Ok(())
             }
-            ReplyTo::Plain { id, link, about } => {
-                reply.headers.set_text(cn::CHANNEL, &about.channel);
-                reply.headers.set_text(cn::TOPIC, &about.topic);
-                reply.headers.set_text(cn::REQ_ID, id);
-                about.put(&mut reply.headers);
-                self.send_plain_reply(origin, link, reply).await
+            ReplyTo::Plain { link, about } => {
+                let letter = Letter {
+                    kind: MessageKind::Reply.as_str(),
+                    target: origin.as_str(),
+                    channel: &about.channel,
+                    topic: &about.topic,
+                    encoding: reply.payload.encoding(),
+                    code: reply.headers.text(cn::RETURN_CODE).unwrap_or(OK),
+                    expects: None,
+                    secure: about.secure,
+                    optional: about.optional,
+                };
+                let mut headers = self.written(link, &letter, &about.request_id, &reply.headers);
+                if let Some(cellnet) = &about.cellnet {
+                    headers.set(cn::CELLNET, cellnet.clone());
+                }
+                self.send_back(origin, link, headers, reply.payload.to_bytes()).await
             }
             ReplyTo::Stream { id, about } => {
+                let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
                 reply.headers.set(cn::REQ_ID, about.request_id.clone());
                 about.put(&mut reply.headers);
                 let blob = Blob {
@@ -182,15 +238,13 @@ impl Inner {
     }
 
     /// By the link that the request came from; by name if that is gone.
-    async fn send_plain_reply(
+    async fn send_back(
         &self,
         origin: &Fqcn,
         link: &Arc<Link>,
-        mut reply: Message,
+        headers: Headers,
+        body: Bytes,
     ) -> Result<(), RequestError> {
-        set_encoding(&mut reply.headers, &reply.payload);
-        let headers = self.headers(MessageKind::Reply, origin, reply.headers);
-        let body = reply.payload.to_bytes();
         if link.end.is_cancelled() {
             self.send(origin, headers, body).await.map(drop)
         } else {
@@ -208,9 +262,9 @@ impl Inner {
         let mut plain: Option<(Arc<Link>, Vec<Value>)> = None;
         for RequestId(to) in requests {
             match to {
-                ReplyTo::Plain { id, link, .. } => {
+                ReplyTo::Plain { link, about } => {
                     let (_, ids) = plain.get_or_insert_with(|| (link.clone(), Vec::new()));
-                    ids.push(Value::Str(id.clone()));
+                    ids.push(Value::Str(about.request_id.clone()));
                 }
                 _ => self.send_reply(target, to, message.clone()).await?,
             }
@@ -218,6 +272,8 @@ impl Inner {
         let Some((link, ids)) = plain else { return Ok(()) };
         let mut reply = if message.code().is_none() { message.with_code(ReturnCode::OK) } else { message };
         reply.headers.set(cn::REQ_ID, ids);
-        self.send_plain_reply(target, &link, reply).await
+        set_encoding(&mut reply.headers, &reply.payload);
+        let headers = self.headers(MessageKind::Reply, target, reply.headers);
+        self.send_back(target, &link, headers, reply.payload.to_bytes()).await
     }
 }

@@ -10,13 +10,12 @@ use super::{
     Inner, RequestError,
     answer::ReplyTo,
     filters::{Passing, Stage},
-    inner::set_encoding,
     intake::Job,
     request::Request,
 };
 use crate::{
     fqcn::Fqcn,
-    link::Link,
+    link::{Letter, Link, Refused},
     message::{Message, MessageKind, ReturnCode},
     stream::Progress,
     wire::{
@@ -112,11 +111,20 @@ impl Ask {
         if self.streams() {
             return crate::stream::tell(self).await;
         }
-        let (headers, body) = self.plain(false);
-        tokio::time::timeout(self.timeout, self.inner.send(&self.target, headers, body))
-            .await
-            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
-            .map(drop)
+        // Who tells without end lets others have their turn.
+        tokio::task::coop::consume_budget().await;
+        let link = self.next_hop()?;
+        let (headers, body) = self.plain(&link, false);
+        let message = self.inner.outgoing(&link, headers, body)?;
+        match link.outbox.try_push(message) {
+            Ok(()) => Ok(()),
+            Err(Refused::Closed(_)) => Err(self.inner.link_lost(&link)),
+            Err(Refused::Full(message)) => {
+                tokio::time::timeout(self.timeout, self.inner.push(&link, message))
+                    .await
+                    .unwrap_or(Err(RequestError::Timeout(self.timeout)))
+            }
+        }
     }
 
     /// Makes the request and waits for the reply.
@@ -133,11 +141,11 @@ impl Ask {
         }
         let link = self.next_hop()?;
         let inner = self.inner.clone();
-        let (headers, body) = self.plain(true);
+        let (headers, body) = self.plain(&link, true);
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), link.id)?;
         let asked = async {
             inner.send_by(&link, headers, body).await?;
-            (&mut ticket.reply).await.unwrap_or(Err(RequestError::ShuttingDown))
+            ticket.outcome().await
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
@@ -148,6 +156,9 @@ impl Ask {
 
     /// Asks the outgoing filters, by the application's channel and topic.
     fn filter(&mut self) -> Result<(), RequestError> {
+        if self.inner.filters.none(Stage::OutgoingRequest) {
+            return Ok(());
+        }
         let headers = &mut self.message.headers;
         headers.set_text(cn::CHANNEL, &self.channel);
         headers.set_text(cn::TOPIC, &self.topic);
@@ -162,14 +173,24 @@ impl Ask {
     }
 
     /// The message as it travels plainly.
-    fn plain(&mut self, reply_expected: bool) -> (Headers, bytes::Bytes) {
-        let mut headers = std::mem::take(&mut self.message.headers);
-        set_encoding(&mut headers, &self.message.payload);
-        headers.set_text(cn::REQ_ID, self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        headers.set(cn::REPLY_EXPECTED, reply_expected);
-        headers.set(cn::SECURE, false);
-        headers.set(cn::OPTIONAL, self.optional);
-        let headers = self.inner.headers(MessageKind::Request, &self.target, headers);
+    fn plain(&mut self, link: &Link, reply_expected: bool) -> (Headers, bytes::Bytes) {
+        let own = std::mem::take(&mut self.message.headers);
+        let filtered = !own.is_empty() && !self.inner.filters.none(Stage::OutgoingRequest);
+        // A filter may have changed them.
+        let name = |key, asked| if filtered { own.text(key).unwrap_or(asked) } else { asked };
+        let letter = Letter {
+            kind: MessageKind::Request.as_str(),
+            target: self.target.as_str(),
+            channel: name(cn::CHANNEL, &self.channel),
+            topic: name(cn::TOPIC, &self.topic),
+            encoding: self.message.payload.encoding(),
+            code: "",
+            expects: Some(reply_expected),
+            secure: false,
+            optional: self.optional,
+        };
+        let id = &mut Uuid::encode_buffer();
+        let headers = self.inner.written(link, &letter, self.id.hyphenated().encode_lower(id), &own);
         (headers, self.message.payload.to_bytes())
     }
 
@@ -177,11 +198,9 @@ impl Ask {
         let inner = self.inner.clone();
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), LOCAL_LINK)?;
         self.run_locally(ReplyTo::Local(self.id))?;
-        tokio::time::timeout(self.timeout, &mut ticket.reply)
+        tokio::time::timeout(self.timeout, ticket.outcome())
             .await
-            .map_or(Err(RequestError::Timeout(self.timeout)), |reply| {
-                reply.unwrap_or(Err(RequestError::ShuttingDown))
-            })
+            .unwrap_or(Err(RequestError::Timeout(self.timeout)))
     }
 
     /// Gives the request to a handler of this cell, if it may run or wait.
@@ -194,7 +213,7 @@ impl Ask {
             topic: self.topic.clone(),
             reply_to: reply_to.clone(),
             link: None,
-            stopping: inner.links.stop.clone(),
+            links: inner.links.clone(),
         };
         match inner.handler(&self.channel, &self.topic) {
             Some(super::Handler::Message(handler)) => {

@@ -61,9 +61,14 @@ impl Filters {
         filters.entry(channel, topic).push(filter);
     }
 
+    /// Whether no filter is there.
+    pub(crate) fn none(&self, stage: Stage) -> bool {
+        self.stages[stage as usize].read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// [`pass`](Self::pass) by the channel and topic in the headers, which nobody reads if there is no filter.
     pub(crate) fn pass_as_addressed(&self, stage: Stage, passing: &mut Passing<'_>) -> Result<(), Message> {
-        if self.stages[stage as usize].read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self.none(stage) {
             return Ok(());
         }
         let [channel, topic] =

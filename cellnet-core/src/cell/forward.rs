@@ -54,7 +54,7 @@ impl Inner {
             return cannot(&headers, format!("cannot forward: '{}' knows no way to '{target}'", self.me()));
         };
         route::record(&mut headers, self.me(), unix_time());
-        if headers.get(cn::PAYLOAD_ENCODING).is_none() {
+        if !headers.contains(cn::PAYLOAD_ENCODING) {
             headers.set(cn::PAYLOAD_ENCODING, Value::text("bytes"));
         }
         if let Err(error) = self.check(&hop, &headers, &body) {

@@ -2,10 +2,7 @@
 //!
 //! All of this runs in the readers of links and never waits.
 
-use std::{
-    sync::{Arc, PoisonError},
-    task::{Context, Waker},
-};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
@@ -17,7 +14,7 @@ use super::{
     filters::{Passing, Stage},
     intake::Job,
     refuse::ReturnReason,
-    request::Request,
+    request::{MessageHandler, Request},
 };
 use crate::{
     fqcn::Fqcn,
@@ -26,22 +23,15 @@ use crate::{
     route,
     transport::Frame,
     wire::{
-        Headers, PREFIX_LEN, Value,
+        DecodeError, Headers, Value,
         keys::{cn, sm},
     },
 };
 
 impl Inbox for Arc<Inner> {
-    fn deliver(&self, link: &Arc<Link>, park: &mut Park, frame: Frame) {
-        self.links.counters.received.add(1);
-        let truncated = frame.is_truncated();
-        let length = frame.prefix().map_or(0, |prefix| prefix.length as usize);
-        let (head, body) = frame.into_parts();
-        let headers = match Headers::decode(&head.slice(PREFIX_LEN.min(head.len())..)) {
-            Ok(headers) => headers,
-            Err(error) => return self.drop_message(link, &error.to_string()),
-        };
-        if truncated {
+    fn deliver(&self, link: &Arc<Link>, park: &mut Park, headers: Headers, frame: Frame) {
+        if frame.is_truncated() {
+            let length = frame.prefix().map_or(0, |prefix| prefix.length);
             self.links.counters.oversize.add(1);
             if !self.vouched(link, &headers) {
                 return;
@@ -49,7 +39,12 @@ impl Inbox for Arc<Inner> {
             let text = format!("the frame of {length} bytes exceeds the limit of '{}'", self.me());
             return self.refuse_oversize(headers, link, &text);
         }
+        let (_, body) = frame.into_parts();
         self.take(link, park, headers, body);
+    }
+
+    fn malformed(&self, link: &Link, error: &DecodeError) {
+        self.drop_message(link, &error.to_string());
     }
 
     fn retry(&self, link: &Arc<Link>, room: &Arc<Notify>, parked: Parked) -> Result<(), Parked> {
@@ -121,10 +116,16 @@ impl Inner {
         }
     }
 
+    /// The cell name under a key. Most are that of the neighbour, which needs no check again.
+    fn name(&self, link: &Link, headers: &Headers, key: &str) -> Option<Fqcn> {
+        let text = headers.text(key)?;
+        let known = [&link.peer, self.me()].into_iter().find(|name| name.as_str() == text);
+        known.cloned().or_else(|| headers.fqcn(key))
+    }
+
     /// Whether the link speaks for the origin of a message. If not, all that is to be done with it has been done.
     fn vouched(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) -> bool {
-        let origin = headers.fqcn(cn::ORIGIN);
-        let Some(origin) = origin else {
+        let Some(origin) = self.name(link, headers, cn::ORIGIN) else {
             self.drop_message(link, "origin is missing or no cell name");
             return false;
         };
@@ -165,7 +166,7 @@ impl Inner {
         let mut headers = headers;
         headers.extend(&failure.headers);
         headers.set(cn::PAYLOAD_ENCODING, "none");
-        self.receive_reply(headers, Bytes::new());
+        self.receive_reply(Some(link), headers, Bytes::new());
     }
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
@@ -219,7 +220,7 @@ impl Inner {
                     park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
                 }
             }
-            Some(MessageKind::Reply) => self.receive_reply(headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(Some(link), headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             None => self.drop_message(link, "message type is unknown"),
         }
@@ -268,7 +269,7 @@ impl Inner {
         }
         let about = About::new(&headers, channel, topic);
         let reply_to = match expected {
-            true => ReplyTo::Plain { id: text(cn::REQ_ID), link: link.clone(), about: about.clone() },
+            true => ReplyTo::Plain { link: link.clone(), about: about.clone() },
             false => ReplyTo::Nobody,
         };
         let payload = Payload::from_wire(headers.text(cn::PAYLOAD_ENCODING), body);
@@ -285,7 +286,9 @@ impl Inner {
         mut message: Message,
         cost: usize,
     ) {
-        let origin = message.origin().unwrap_or_else(|| self.me().clone());
+        let origin =
+            link.and_then(|link| self.name(link, &message.headers, cn::ORIGIN)).or_else(|| message.origin());
+        let origin = origin.unwrap_or_else(|| self.me().clone());
         let About { channel, topic, .. } = about;
         let mut passing = Passing {
             headers: &mut message.headers,
@@ -298,16 +301,16 @@ impl Inner {
         let handler = self.handler(&channel, &topic);
         let run: futures_util::future::BoxFuture<'static, ()> = match (refused, handler) {
             (None, Some(Handler::Message(handler))) => {
-                let quick = handler.is_quick();
-                let stopping = self.links.stop.clone();
-                let request =
-                    Request { message, origin, channel, topic, reply_to, link: link.cloned(), stopping };
-                let mut run = Box::pin(super::answer::serve(inner, request, handler));
-                // Only a reply that finds no room makes a quick one wait.
-                if quick && run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-                    return;
+                let (links, link) = (self.links.clone(), link.cloned());
+                let request = Request { message, origin, channel, topic, reply_to, link, links };
+                match handler {
+                    MessageHandler::Patient(_) => Box::pin(super::answer::serve(inner, request, handler)),
+                    MessageHandler::Quick(handler) => {
+                        // Only a reply that finds no room makes a quick one wait.
+                        let Some(run) = super::answer::serve_now(&inner, request, &handler) else { return };
+                        run
+                    }
                 }
-                run
             }
             (refused, _) => {
                 let answer = refused.unwrap_or_else(|| {
@@ -330,7 +333,7 @@ impl Inner {
     /// Takes an answer that this cell made to a message of its own which came back to it.
     pub(super) fn receive_own(self: &Arc<Self>, link: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
         match headers.text(cn::MSG_TYPE).and_then(MessageKind::parse) {
-            Some(MessageKind::Reply) => self.receive_reply(headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(link, headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             // Answers to streams never find the intake full: only fire-and-forget requests are given back.
             _ => {
@@ -341,10 +344,12 @@ impl Inner {
         }
     }
 
-    fn receive_reply(&self, mut headers: Headers, body: Bytes) {
-        let Some(origin) = headers.fqcn(cn::ORIGIN) else {
-            return;
+    fn receive_reply(&self, link: Option<&Arc<Link>>, mut headers: Headers, body: Bytes) {
+        let origin = match link {
+            Some(link) => self.name(link, &headers, cn::ORIGIN),
+            None => headers.fqcn(cn::ORIGIN),
         };
+        let Some(origin) = origin else { return };
         let ids = request_ids(&headers);
         let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
         let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Reply), from: None };
@@ -435,11 +440,13 @@ impl Inner {
 
 /// The ids in a reply: one as text, or several in a list. Ids that are not ours are left out.
 fn request_ids(headers: &Headers) -> Vec<Uuid> {
+    if let Some(id) = headers.text(cn::REQ_ID) {
+        return Uuid::try_parse(id).into_iter().collect();
+    }
     let parse = |id: &Value| id.as_str().and_then(|id| Uuid::try_parse(id).ok());
     match headers.get(cn::REQ_ID) {
         Some(Value::Array(ids)) => ids.iter().filter_map(parse).collect(),
-        Some(id) => parse(&id).into_iter().collect(),
-        None => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

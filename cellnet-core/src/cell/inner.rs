@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::{DialState, Link, Links, Outgoing, PushError, Refused},
+    link::{DialState, Letter, Link, Links, Outgoing, PushError, Refused},
     message::{MessageKind, Payload, unix_time},
     route::{self, Resolver},
     stream::Streams,
@@ -95,11 +95,41 @@ impl Inner {
         headers
     }
 
+    /// The headers of a letter that goes out by a link, with those of the application. Theirs do not replace ours.
+    pub(crate) fn written(&self, link: &Link, letter: &Letter<&str>, id: &str, own: &Headers) -> Headers {
+        let time = unix_time();
+        let mut headers = link.drafts.headers(letter, || {
+            let mut headers = Headers::new();
+            if !letter.code.is_empty() {
+                headers.set_text(cn::RETURN_CODE, letter.code);
+            }
+            headers.set_text(cn::CHANNEL, letter.channel);
+            headers.set_text(cn::TOPIC, letter.topic);
+            headers.set_text(cn::DESTINATION, letter.target);
+            headers.set_text(cn::PAYLOAD_ENCODING, letter.encoding);
+            headers.set_text(cn::REQ_ID, id);
+            if let Some(expected) = letter.expects {
+                headers.set(cn::REPLY_EXPECTED, expected);
+            }
+            headers.set(cn::SECURE, letter.secure);
+            headers.set(cn::OPTIONAL, letter.optional);
+            headers.set_text(cn::ORIGIN, self.me().as_str());
+            headers.set_text(cn::MSG_TYPE, letter.kind);
+            route::record(&mut headers, self.me(), time);
+            self.address(&mut headers, &link.peer, 0);
+            headers
+        });
+        headers.set_text(cn::REQ_ID, id);
+        route::begin(&mut headers, self.me(), time);
+        headers.extend_absent(own);
+        headers
+    }
+
     /// Completes headers for one hop.
-    fn address(&self, headers: &mut Headers, hop: &Fqcn, body: &Bytes) {
+    fn address(&self, headers: &mut Headers, hop: &Fqcn, body: usize) {
         headers.set_text(cn::FROM, self.me().as_str());
         headers.set_text(cn::TO, hop.as_str());
-        headers.set(cn::PAYLOAD_LEN, body.len() as u64);
+        headers.set(cn::PAYLOAD_LEN, body as u64);
         headers.set(cn::SEND_TIME, unix_time());
     }
 
@@ -116,7 +146,7 @@ impl Inner {
 
     /// Makes a message that was [checked](Self::check) ready for a link.
     pub(crate) fn addressed(&self, link: &Link, mut headers: Headers, body: Bytes) -> Outgoing {
-        self.address(&mut headers, &link.peer, &body);
+        self.address(&mut headers, &link.peer, body.len());
         Outgoing::new(headers, body)
     }
 
@@ -154,6 +184,11 @@ impl Inner {
         body: Bytes,
     ) -> Result<(), RequestError> {
         let message = self.outgoing(link, headers, body)?;
+        self.push(link, message).await
+    }
+
+    /// Hands a message to a link as soon as that has room. A dropped future sends nothing.
+    pub(crate) async fn push(&self, link: &Link, message: Outgoing) -> Result<(), RequestError> {
         let patience = self.config.link.patience;
         link.outbox.push(message, patience).await.map_err(|error| match error {
             PushError::Closed => self.link_lost(link),

@@ -18,13 +18,15 @@ use crate::{fqcn::Fqcn, message::Message};
 /// relay that cannot pass it on answers in the target's place.
 type Key = (Uuid, Option<Fqcn>);
 
+type Requests = HashMap<Key, Waiting, foldhash::fast::RandomState>;
+
 /// What a request ends in.
 pub(crate) type Outcome = Result<Message, RequestError>;
 
 /// Requests in flight, bounded in number.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    waiting: Mutex<HashMap<Key, Waiting>>,
+    waiting: Mutex<Requests>,
     limit: usize,
     /// The number of the next ticket.
     next: AtomicU64,
@@ -44,7 +46,18 @@ pub(crate) struct Ticket<'a> {
     pending: &'a Pending,
     key: Key,
     number: u64,
-    pub(crate) reply: oneshot::Receiver<Outcome>,
+    reply: oneshot::Receiver<Outcome>,
+    /// Whether somebody has taken it out of the table.
+    settled: bool,
+}
+
+impl Ticket<'_> {
+    /// Waits for what the request ends in; `ShuttingDown` if nobody cares any more. Cancel safe.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        let reply = (&mut self.reply).await;
+        self.settled = true;
+        reply.unwrap_or(Err(RequestError::ShuttingDown))
+    }
 }
 
 impl Pending {
@@ -71,7 +84,7 @@ impl Pending {
             Entry::Vacant(entry) => entry.insert(Waiting { reply: tx, link, ticket: number }),
         };
         drop(waiting);
-        Ok(Ticket { pending: self, key, number, reply })
+        Ok(Ticket { pending: self, key, number, reply, settled: false })
     }
 
     /// Hands a reply to whoever waits for it. False if nobody does (any more).
@@ -108,13 +121,16 @@ impl Pending {
         self.waiting().len()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, Requests> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
         let mut waiting = self.pending.waiting();
         // The reply may have come, and the key may be another request's by now.
         if waiting.get(&self.key).is_some_and(|entry| entry.ticket == self.number) {

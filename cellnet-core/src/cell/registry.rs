@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 /// Stands for every channel or every topic.
 pub const ANY: &str = "*";
 
 /// Things by channel and topic.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
-    channels: HashMap<String, HashMap<String, T>>,
+    channels: HashMap<String, HashMap<String, T, RandomState>, RandomState>,
 }
 
 impl<T> Default for Registry<T> {
     fn default() -> Self {
-        Self { channels: HashMap::new() }
+        Self { channels: HashMap::default() }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
+use super::{HandlerError, answer::ReplyTo};
+use crate::{
+    fqcn::Fqcn,
+    link::{Link, Links},
+    message::Message,
+    stream::IncomingStream,
+};
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
-
-use super::{HandlerError, answer::ReplyTo};
-use crate::{fqcn::Fqcn, link::Link, message::Message, stream::IncomingStream};
 
 /// A request that arrived.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub struct Request {
     pub topic: ByteString,
     pub(crate) reply_to: ReplyTo,
     pub(crate) link: Option<Arc<Link>>,
-    pub(crate) stopping: CancellationToken,
+    pub(crate) links: Arc<Links>,
 }
 
 impl Request {
@@ -47,7 +50,7 @@ impl Request {
         };
         tokio::select! {
             () = lost => {}
-            () = self.stopping.cancelled() => {}
+            () = self.links.stop.cancelled() => {}
         }
     }
 }
@@ -87,21 +90,10 @@ pub(crate) enum MessageHandler {
     /// It may wait.
     Patient(Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, HandlerError>> + Send + Sync>),
     /// It does not.
-    Quick(Arc<dyn Fn(Request) -> Result<Answer, HandlerError> + Send + Sync>),
+    Quick(QuickHandler),
 }
 
-impl MessageHandler {
-    pub(crate) async fn call(&self, request: Request) -> Result<Answer, HandlerError> {
-        match self {
-            Self::Patient(handler) => handler(request).await,
-            Self::Quick(handler) => handler(request),
-        }
-    }
-
-    pub(crate) fn is_quick(&self) -> bool {
-        matches!(self, Self::Quick(_))
-    }
-}
+pub(crate) type QuickHandler = Arc<dyn Fn(Request) -> Result<Answer, HandlerError> + Send + Sync>;
 
 pub(crate) type StreamHandler =
     Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;

@@ -91,7 +91,7 @@ async fn open(
     links.table.claim(&link, &links.config).await?;
     *claimed = Some(link.clone());
     if opened.wants_ready {
-        handshake::within(deadline, handshake::send_ready(&links.identity, &mut connection)).await?;
+        handshake::within(deadline, handshake::send_ready(links, &mut connection)).await?;
     }
     Ok((link, connection, opened.early))
 }

@@ -45,6 +45,9 @@ pub struct LinkConfig {
     pub control_bytes: usize,
     /// Bytes that a link's reader may set aside for full next hops. 20 MiB.
     pub park_bytes: usize,
+    /// Whether heads travel in a short form to neighbours that offer it too, some 30 bytes instead of 500. Yes. Other
+    /// neighbours, the Python reference among them, get plain ones in any case.
+    pub compact_heads: bool,
     /// Neighbours that may have connected to a cell; more are closed. 65,536.
     pub max_links: usize,
     /// Connections whose handshake is not finished, per cell; the oldest goes first. 4,096.
@@ -72,6 +75,7 @@ impl Default for LinkConfig {
             outbox_messages: 8192,
             control_bytes: 4 << 20,
             park_bytes: 20 << 20,
+            compact_heads: true,
             max_links: 65_536,
             max_handshakes: 4096,
         }

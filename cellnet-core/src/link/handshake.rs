@@ -15,7 +15,7 @@ use crate::{
     tls::TlsMode,
     transport::{Batch, Connection, ConnectionInfo, Frame, Lane},
     wire::{
-        FrameKind,
+        COMPACT_HEADS, FrameKind,
         hello::{Cellnet, Hello},
     },
 };
@@ -36,8 +36,9 @@ impl Identity {
         Self { me, hello: random(), ready: random() }
     }
 
-    fn payload(&self, instance: [u8; 16]) -> Bytes {
-        let cellnet = Some(Cellnet::new(instance));
+    fn payload(&self, instance: [u8; 16], config: &LinkConfig) -> Bytes {
+        let offers = config.compact_heads.then(|| COMPACT_HEADS.into());
+        let cellnet = Some(Cellnet { features: offers.into_iter().collect(), ..Cellnet::new(instance) });
         Hello { name: self.me.as_text().clone(), cellnet, timestamp: crate::message::unix_time() }.encode()
     }
 
@@ -70,7 +71,7 @@ pub(super) async fn active(links: &Links, connection: &mut Connection) -> Result
     let Links { identity, config, .. } = links;
     within(config.dial_deadline, async {
         let lane = &mut connection.control;
-        send(lane, bare_frame(FrameKind::Hello, 1, 1, identity.payload(identity.hello))).await?;
+        send(lane, bare_frame(FrameKind::Hello, 1, 1, identity.payload(identity.hello, config))).await?;
         let mut early = Batch::new();
         let hello = expect(lane, &mut early, &[FrameKind::Ready]).await?.1;
         let peer = identity.peer(&hello.name)?;
@@ -97,8 +98,10 @@ pub(super) async fn passive(links: &Links, connection: &mut Connection) -> Resul
 }
 
 /// Tells the peer that it may send.
-pub(super) async fn send_ready(identity: &Identity, connection: &mut Connection) -> Result<(), LinkError> {
-    send(&mut connection.control, bare_frame(FrameKind::Ready, 1, 1, identity.payload(identity.ready))).await
+pub(super) async fn send_ready(links: &Links, connection: &mut Connection) -> Result<(), LinkError> {
+    let Links { identity, config, .. } = links;
+    let ready = identity.payload(identity.ready, config);
+    send(&mut connection.control, bare_frame(FrameKind::Ready, 1, 1, ready)).await
 }
 
 /// Runs a part of a handshake with a deadline.

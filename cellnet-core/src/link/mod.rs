@@ -6,6 +6,7 @@
 mod accept;
 mod config;
 mod dial;
+mod drafts;
 mod handshake;
 mod lanes;
 mod liveness;
@@ -37,6 +38,7 @@ use self::handshake::Opened;
 pub(crate) use self::{
     accept::{Handshakes, accept_loop},
     dial::{DialState, dial_loop},
+    drafts::{Drafts, Letter},
     handshake::Identity,
     lanes::Class,
     outbox::{Outbox, Outgoing, PushError, Refused},
@@ -47,13 +49,15 @@ use crate::{
     fqcn::Fqcn,
     stats::{Counters, LogLimit},
     transport::{Connection, ConnectionInfo, Frame, TransportError, Transports},
-    wire::hello::Cellnet,
+    wire::{COMPACT_HEADS, DecodeError, HeadDecoder, HeadEncoder, Headers, hello::Cellnet},
 };
 
 /// What a link needs from the cell above it. Nothing here waits.
 pub(crate) trait Inbox: Send + Sync + 'static {
-    /// Takes a DATA frame. What cannot go on at once is put into `park`.
-    fn deliver(&self, link: &Arc<Link>, park: &mut Park, frame: Frame);
+    /// Takes a message. What cannot go on at once is put into `park`.
+    fn deliver(&self, link: &Arc<Link>, park: &mut Park, headers: Headers, frame: Frame);
+    /// Hears of a message whose headers cannot be read.
+    fn malformed(&self, link: &Link, error: &DecodeError);
     /// Offers a parked message again; gives it back if there is still no room.
     fn retry(&self, link: &Arc<Link>, room: &Arc<Notify>, parked: Parked) -> Result<(), Parked>;
     /// Gives up on a parked message: its next hop made no progress for the patience.
@@ -92,6 +96,12 @@ pub(crate) struct Links {
     pub(crate) forgeries: LogLimit,
 }
 
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("me", &self.identity.me).finish_non_exhaustive()
+    }
+}
+
 impl Links {
     fn has_credentials(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -128,6 +138,7 @@ pub(crate) struct Link {
     /// Whether this cell dialled the peer.
     pub(crate) dialled: bool,
     pub(crate) outbox: Outbox,
+    pub(crate) drafts: Drafts,
     pub(crate) opened: Instant,
     /// Cancelled when the link is to end.
     pub(crate) end: CancellationToken,
@@ -228,6 +239,7 @@ impl Link {
             info: connection.info.clone(),
             dialled: opened.dialled,
             outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
+            drafts: Drafts::default(),
             opened: Instant::now(),
             end: links.kill.child_token(),
             reason: Mutex::new(None),
@@ -243,6 +255,20 @@ impl Link {
         let above = !below && (self.dialled || self.peer.is_server() || self.peer.is_ancestor_of(me));
         let (top, inside) = if above { (me, false) } else { (&self.peer, true) };
         (origin == top || top.is_ancestor_of(origin)) == inside
+    }
+
+    /// Whether heads may travel in their short form. What is offered is what one reads, and what both offer is done.
+    fn compact_heads(&self, config: &LinkConfig) -> bool {
+        let offered = |cellnet: &Cellnet| cellnet.features.iter().any(|feature| *feature == COMPACT_HEADS);
+        config.compact_heads && self.cellnet.as_ref().is_some_and(offered)
+    }
+
+    fn head_encoder(&self, config: &LinkConfig) -> HeadEncoder {
+        if self.compact_heads(config) { HeadEncoder::compact() } else { HeadEncoder::default() }
+    }
+
+    fn head_decoder(&self, config: &LinkConfig) -> HeadDecoder {
+        if self.compact_heads(config) { HeadDecoder::compact() } else { HeadDecoder::default() }
     }
 
     /// Ends the link. The first reason stays.

@@ -1,6 +1,7 @@
 //! The sending half of a lane, and what it takes to write with it.
 
 use std::{
+    cell::RefCell,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     stats::Counters,
     transport::{Batch, Frame, FrameSender, TransportError},
-    wire::{FrameKind, HeadersError, MAX_FRAME, PREFIX_LEN, Prefix, keys::cn},
+    wire::{FrameKind, HeadEncoder, HeadersError, MAX_FRAME, PREFIX_LEN, Prefix, keys::cn},
 };
 
 /// The sending half of a lane. Clones are the same one; whoever holds its [`Ink`] writes, for as long as that does not
@@ -30,14 +31,19 @@ use crate::{
 pub(super) struct Pen(Arc<Mutex<Ink>>);
 
 impl Pen {
-    pub(super) fn new(tx: Box<dyn FrameSender>, numbers: Arc<Numbers>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(
+        tx: Box<dyn FrameSender>,
+        heads: HeadEncoder,
+        numbers: Arc<Numbers>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self(Arc::new(Mutex::new(Ink {
             tx: Some(tx),
+            heads,
             numbers,
             counters,
             taken: Vec::new(),
             batch: Batch::new(),
-            heads: BytesMut::new(),
             failure: None,
             rested: Instant::now(),
         })))
@@ -66,8 +72,7 @@ pub(super) struct Ink {
     /// What is being written.
     pub(super) taken: Vec<Outgoing>,
     batch: Batch,
-    /// Heads are encoded into pieces of this, which are used again once the driver is done with them.
-    heads: BytesMut,
+    heads: HeadEncoder,
     /// What a write that did not wait has found.
     failure: Option<TransportError>,
     /// When all was written.
@@ -83,7 +88,7 @@ impl Ink {
 
     /// Takes a message to be written. One that cannot be a frame is dropped and counted.
     fn take(&mut self, message: Outgoing) {
-        match encode(&message, &self.numbers, &mut self.heads) {
+        match SPACE.with_borrow_mut(|space| encode(&message, &mut self.heads, &self.numbers, space)) {
             Ok(frame) => self.batch.push_back(frame),
             Err(error) => {
                 self.counters.dropped.add(1);
@@ -163,20 +168,25 @@ enum EncodeError {
     TooLong(usize),
 }
 
-/// Encodes the head into a piece of `heads`, which is reused once the driver is done with it.
-fn encode(message: &Outgoing, numbers: &Numbers, heads: &mut BytesMut) -> Result<Frame, EncodeError> {
-    let blank = Prefix::default();
-    blank.encode(heads);
-    let start = heads.len();
-    message.headers.encode(heads).inspect_err(|_| heads.clear())?;
-    let header_len = heads.len() - start;
-    let length = PREFIX_LEN + header_len + message.body.len();
-    if length > MAX_FRAME {
-        heads.clear();
-        return Err(EncodeError::TooLong(length));
+/// Makes a frame. Its head is a piece of `space`.
+fn encode(
+    message: &Outgoing,
+    heads: &mut HeadEncoder,
+    numbers: &Numbers,
+    space: &mut BytesMut,
+) -> Result<Frame, EncodeError> {
+    let full = PREFIX_LEN + message.headers.encoded_len() + message.body.len();
+    if full > MAX_FRAME {
+        return Err(EncodeError::TooLong(full));
     }
+    if space.capacity() < PREFIX_LEN + USUAL_HEAD {
+        *space = BytesMut::with_capacity(SPACE_BYTES);
+    }
+    Prefix::default().encode(space);
+    heads.encode(&message.headers, message.body.len(), space).inspect_err(|_| space.clear())?;
+    let header_len = space.len() - PREFIX_LEN;
     let prefix = Prefix {
-        length: u32::try_from(length).expect("checked against MAX_FRAME"),
+        length: u32::try_from(space.len() + message.body.len()).expect("checked against MAX_FRAME"),
         header_len: u16::try_from(header_len).expect("checked by the headers"),
         kind: FrameKind::Data.code(),
         app_id: Prefix::APP_CELL,
@@ -184,9 +194,20 @@ fn encode(message: &Outgoing, numbers: &Numbers, heads: &mut BytesMut) -> Result
         sequence: numbers.next_sequence(),
         ..Prefix::default()
     };
-    prefix.write_to(heads.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
-    Ok(Frame::new(heads.split().freeze(), message.body.clone()))
+    prefix.write_to(space.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
+    Ok(Frame::new(space.split().freeze(), message.body.clone()))
 }
+
+thread_local! {
+    /// Heads are pieces of this, many to one allocation.
+    static SPACE: RefCell<BytesMut> = RefCell::default();
+}
+
+/// Few enough that a head which is kept holds little else.
+const SPACE_BYTES: usize = 16 * 1024;
+
+/// What most heads fit into.
+const USUAL_HEAD: usize = 1024;
 
 impl Numbers {
     fn next_sequence(&self) -> u16 {
@@ -248,7 +269,7 @@ mod tests {
     /// A lane that has been idle for a moment.
     async fn lane() -> (Driver, Pen, Outbox) {
         let driver = Driver::default();
-        let pen = Pen::new(Box::new(driver.clone()), Arc::default(), Arc::default());
+        let pen = Pen::new(Box::new(driver.clone()), HeadEncoder::default(), Arc::default(), Arc::default());
         let outbox = Outbox::with_lanes(&LinkConfig::default(), 0, Arc::default(), Budget::new(64 << 20));
         outbox.lend(pen.clone());
         tokio::time::sleep(QUIET).await;

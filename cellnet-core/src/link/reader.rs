@@ -11,7 +11,7 @@ use super::{
 use crate::{
     stats::Budget,
     transport::{Batch, Frame, FrameReceiver, TransportError},
-    wire::{FrameKind, Prefix},
+    wire::{FrameKind, HeadDecoder, HeadError, PREFIX_LEN, Prefix},
 };
 
 /// Reads one lane until it or the link ends. Sole owner of the receiving half. `batch` holds frames that came with
@@ -28,12 +28,13 @@ pub(super) async fn read_lane(
     let meter = &link.info.meter;
     let memory = &host.links.budgets.frames;
     let (mut starved, mut hunger): (Option<Starved>, Option<Instant>) = (None, None);
+    let mut heads = link.head_decoder(config);
     let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
         {
-            take(host, link, park, frame)?;
+            take(host, link, park, &mut heads, frame)?;
         }
         let reading = batch.is_empty() && starved.is_none();
         let releases = memory.releases();
@@ -117,10 +118,25 @@ async fn deadline(park: &Park) {
     }
 }
 
-fn take(host: &Host, link: &Arc<Link>, park: &mut Park, frame: Frame) -> Result<(), LinkError> {
+fn take(
+    host: &Host,
+    link: &Arc<Link>,
+    park: &mut Park,
+    heads: &mut HeadDecoder,
+    frame: Frame,
+) -> Result<(), LinkError> {
     let prefix = frame.prefix().map_err(|error| LinkError::Protocol(error.to_string()))?;
     match prefix.frame_kind() {
-        Some(FrameKind::Data) if prefix.app_id == Prefix::APP_CELL => host.inbox.deliver(link, park, frame),
+        Some(FrameKind::Data) if prefix.app_id == Prefix::APP_CELL => {
+            host.links.counters.received.add(1);
+            let head = frame.head().slice(PREFIX_LEN.min(frame.head().len())..);
+            let body = (prefix.length as usize).saturating_sub(frame.head().len());
+            match heads.decode(&head, body) {
+                Ok(headers) => host.inbox.deliver(link, park, headers, frame),
+                Err(HeadError::Message(error)) => host.inbox.malformed(link, &error),
+                Err(error @ HeadError::Table(_)) => return Err(LinkError::Protocol(error.to_string())),
+            }
+        }
         Some(FrameKind::Ping) => link.outbox.pong(),
         Some(FrameKind::Pong) => {}
         // The reference closes the connection too: it takes a second HELLO for a newer connection of the same name.

@@ -11,10 +11,12 @@ use crate::{fqcn::Fqcn, route::Neighbours, tls::TlsMode};
 /// The links of a cell by the names of their peers.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    links: RwLock<HashMap<Fqcn, Arc<Link>>>,
+    links: RwLock<Names>,
     /// Links whose peers said bye: no longer neighbours, but there until the connection ends.
     leaving: Mutex<Vec<Weak<Link>>>,
 }
+
+type Names = HashMap<Fqcn, Arc<Link>, foldhash::fast::RandomState>;
 
 impl Table {
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Link>> {
@@ -96,11 +98,11 @@ impl Table {
         Ok(None)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Fqcn, Arc<Link>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Names> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Fqcn, Arc<Link>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Names> {
         self.links.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

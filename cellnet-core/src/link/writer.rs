@@ -26,7 +26,7 @@ pub(super) async fn write_lane(
 ) -> Result<(), LinkError> {
     let stall = links.config.stall;
     let meter = tx.meter().unwrap_or_else(|| link.info.meter.clone());
-    let pen = Pen::new(tx, numbers, links.counters.clone());
+    let pen = Pen::new(tx, link.head_encoder(&links.config), numbers, links.counters.clone());
     let held = Held { outbox: &link.outbox, pen: &pen };
     if lane == 0 {
         link.outbox.lend(pen.clone());

@@ -37,7 +37,7 @@ pub(crate) async fn ask(ask: Ask) -> Result<Message, RequestError> {
     let outcome = loop {
         tokio::select! {
             biased;
-            reply = &mut ticket.reply => break reply.unwrap_or(Err(RequestError::ShuttingDown)),
+            reply = ticket.outcome() => break reply,
             done = &mut sending, if !sent => match done {
                 Ok(()) => {
                     sent = true;

@@ -23,20 +23,30 @@ pub struct Headers {
     /// What was set here.
     own: Vec<u8>,
     entries: Vec<Entry>,
+    marks: Marks,
 }
+
+/// Where keys are: a small hash table of positions, each plus one.
+#[derive(Debug, Clone, Copy)]
+struct Marks([u8; PLACES]);
+
+const PLACES: usize = 32;
+
+/// Several keys, or one too far behind: one has to look.
+const SOMEWHERE: u8 = u8::MAX;
 
 /// Where a key and its value are.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    home: Home,
-    /// Whether the key is text.
-    readable: bool,
     /// The key with its marker.
     start: u32,
-    /// The key without it.
-    key: u32,
     value: u32,
     end: u32,
+    /// Bytes of the key's marker.
+    marker: u8,
+    /// Whether the key is text.
+    readable: bool,
+    home: Home,
 }
 
 /// Which of the two buffers.
@@ -74,6 +84,7 @@ impl Headers {
         };
         scanner.enter(0)?;
         let mut entries = Vec::with_capacity(len.min(USUAL_ENTRIES));
+        let mut marks = Marks::default();
         for _ in 0..len {
             let start = offset(scanner.at());
             let key = scanner.key(1)?;
@@ -84,11 +95,19 @@ impl Headers {
                 _ => unreachable!("no other shape is a key"),
             };
             scanner.skip(1)?;
-            let key = value - offset(key_len);
-            entries.push(Entry { home: Home::Block, readable, start, key, value, end: offset(scanner.at()) });
+            let marker = marker_of(value - start, key_len);
+            marks.add(&block[value as usize - key_len..value as usize], entries.len());
+            entries.push(Entry {
+                start,
+                value,
+                end: offset(scanner.at()),
+                marker,
+                readable,
+                home: Home::Block,
+            });
         }
         match scanner.rest().len() {
-            0 => Ok(Self { block: block.clone(), own: Vec::new(), entries }),
+            0 => Ok(Self { block: block.clone(), own: Vec::new(), entries, marks }),
             rest => Err(DecodeError::Trailing(rest)),
         }
     }
@@ -137,24 +156,20 @@ impl Headers {
 
     /// The text under a key, if it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
-        match self.shape(key)? {
-            Shape::Text(text) => Some(text),
-            _ => None,
-        }
+        let value = self.encoded(key)?;
+        str::from_utf8(&value[text_marker(value)?..]).ok()
     }
 
     /// The text under a key, sharing memory with what arrived.
     pub fn shared_text(&self, key: &str) -> Option<ByteString> {
         let entry = &self.entries[self.find(key)?];
-        let value = &self.buffer(entry.home)[range(entry.value, entry.end)];
-        let Ok(Shape::Text(text)) = Scanner::new(value, Limits::HEADERS).step() else { return None };
-        match entry.home {
-            Home::Block => {
-                let end = entry.end as usize;
-                ByteString::try_from(self.block.slice(end - text.len()..end)).ok()
-            }
-            Home::Own => Some(text.into()),
-        }
+        let value = range(entry.value, entry.end);
+        let text = value.start + text_marker(&self.buffer(entry.home)[value.clone()])?..value.end;
+        let text = match entry.home {
+            Home::Block => self.block.slice(text),
+            Home::Own => Bytes::copy_from_slice(&self.own[text]),
+        };
+        ByteString::try_from(text).ok()
     }
 
     /// The cell name under a key, if it is a valid one.
@@ -192,31 +207,67 @@ impl Headers {
 
     /// Sets a text, without a copy of it in between.
     pub(crate) fn set_text(&mut self, key: &str, text: &str) {
-        self.set_encoded(key, |out| {
-            rmp::encode::write_str(&mut bytes::BufMut::writer(out), text)
-                .expect("a buffer in memory takes everything");
-        });
+        self.set_encoded(key, |out| put_text(out, text));
     }
 
     /// Sets what `encode` appends to the buffer, which is one value.
     pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        if self.own.is_empty() {
+        if self.own.is_empty() && self.entries.is_empty() {
             // Where one is set, all that the protocol needs are going to be.
             self.own.reserve(USUAL_BYTES);
-            self.entries.reserve(USUAL_ENTRIES.saturating_sub(self.entries.len()));
+            self.entries.reserve(USUAL_ENTRIES);
+        } else if self.own.is_empty() {
+            self.own.reserve(USUAL_REVISION);
         }
-        let start = offset(self.own.len());
-        rmp::encode::write_str(&mut bytes::BufMut::writer(&mut self.own), key)
-            .expect("a buffer in memory takes everything");
-        let value = offset(self.own.len());
+        let start = self.own.len();
+        put_text(&mut self.own, key);
+        let value = self.own.len();
         encode(&mut self.own);
-        let end = offset(self.own.len());
-        let entry =
-            Entry { home: Home::Own, readable: true, start, key: value - offset(key.len()), value, end };
-        match self.find(key) {
-            Some(at) => self.entries[at] = entry,
-            None => self.entries.push(entry),
+        let end = self.own.len();
+        let marker = marker_of(offset(value - start), key.len());
+        let entry = Entry {
+            start: offset(start),
+            value: offset(value),
+            end: offset(end),
+            marker,
+            readable: true,
+            home: Home::Own,
+        };
+        let Some(at) = self.find(key) else {
+            self.marks.add(key.as_bytes(), self.entries.len());
+            return self.entries.push(entry);
+        };
+        let old = self.entries[at];
+        let fits = old.home == Home::Own && (old.end - old.start) as usize == end - start;
+        if fits {
+            self.own.copy_within(start..end, old.start as usize);
+            self.own.truncate(start);
+            self.entries[at].value = old.start + entry.value - entry.start;
+        } else {
+            self.entries[at] = entry;
         }
+    }
+
+    /// Appends what `encode` appends, which is one value, to the list under a key. What is no list becomes one.
+    pub(crate) fn append(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
+        let list = self.find(key).and_then(|at| {
+            let Entry { home, value, end, .. } = self.entries[at];
+            let mut scanner = Scanner::new(&self.buffer(home)[range(value, end)], Limits::HEADERS);
+            let Ok(Shape::Array(len)) = scanner.step() else { return None };
+            Some((len, home, value as usize + scanner.at()..end as usize))
+        });
+        let block = self.block.clone();
+        self.set_encoded(key, |out| {
+            let len = list.as_ref().map_or(0, |(len, ..)| *len) + 1;
+            rmp::encode::write_array_len(&mut bytes::BufMut::writer(&mut *out), offset(len))
+                .expect("a buffer in memory takes everything");
+            match list {
+                Some((_, Home::Block, items)) => out.extend_from_slice(&block[items]),
+                Some((_, Home::Own, items)) => out.extend_from_within(items),
+                None => {}
+            }
+            encode(out);
+        });
     }
 
     /// Sets everything that is in `other`.
@@ -232,6 +283,9 @@ impl Headers {
         let before = self.entries.len();
         while let Some(at) = self.find(key) {
             self.entries.remove(at);
+            let mut marks = Marks::default();
+            self.entries.iter().enumerate().for_each(|(at, entry)| marks.add(self.key(entry), at));
+            self.marks = marks;
         }
         self.entries.len() < before
     }
@@ -287,16 +341,91 @@ impl Headers {
         Scanner::new(self.encoded(key)?, Limits::HEADERS).step().ok()
     }
 
-    fn find(&self, key: &str) -> Option<usize> {
-        self.entries.iter().rposition(|entry| {
-            (entry.value - entry.key) as usize == key.len()
-                && self.key(entry) == key.as_bytes()
-                && entry.readable
+    /// A copy with room for other values.
+    pub(crate) fn roomy_copy(&self) -> Self {
+        let mut own = Vec::with_capacity(self.own.len() + USUAL_REVISION);
+        own.extend_from_slice(&self.own);
+        Self { block: self.block.clone(), own, entries: self.entries.clone(), marks: self.marks }
+    }
+
+    /// Sets everything that is in `other` and not here.
+    pub(crate) fn extend_absent(&mut self, other: &Self) {
+        for key in other.keys() {
+            if !self.contains(key) {
+                let value = other.encoded(key).expect("it has the key");
+                self.set_encoded(key, |out| out.extend_from_slice(value));
+            }
+        }
+    }
+
+    /// The same headers in memory of their own.
+    pub(super) fn detached(&self) -> Self {
+        Self { block: Bytes::copy_from_slice(&self.block), ..self.clone() }
+    }
+
+    /// Headers like these that came as another block: it differs in values at most, and each of those has its old
+    /// place. `None` if it is not like this, or too hard to tell.
+    pub(super) fn resembling(&self, block: &Bytes) -> Option<Self> {
+        let known = &self.block;
+        let first = self.entries.first().map_or(known.len(), |first| first.start as usize);
+        if known.len() != block.len() || !self.own.is_empty() || known[..first] != block[..first] {
+            return None;
+        }
+        for entry in &self.entries {
+            let (whole, key) = (range(entry.start, entry.end), range(entry.start, entry.value));
+            if known[whole.clone()] == block[whole] {
+                continue;
+            }
+            let mut scanner = Scanner::new(&block[range(entry.value, entry.end)], Limits::SMALL);
+            let same_place =
+                known[key.clone()] == block[key] && scanner.skip(1).is_ok() && scanner.rest().is_empty();
+            if !same_place {
+                return None;
+            }
+        }
+        Some(Self { block: block.clone(), ..self.clone() })
+    }
+
+    /// Headers like these that arrived, with another value wherever `changes` has something. `change` appends it,
+    /// and is told that and the value before.
+    pub(super) fn revised<C: Copy, E>(
+        &self,
+        changes: &[Option<C>],
+        mut change: impl FnMut(C, &[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (mut own, mut entries) = (Vec::with_capacity(USUAL_REVISION), self.entries.clone());
+        for (entry, how) in entries.iter_mut().zip(changes) {
+            let Some(how) = how else { continue };
+            let start = offset(own.len());
+            own.extend_from_slice(&self.block[range(entry.start, entry.value)]);
+            let value = offset(own.len());
+            change(*how, &self.block[range(entry.value, entry.end)], &mut own)?;
+            *entry = Entry { start, value, end: offset(own.len()), home: Home::Own, ..*entry };
+        }
+        Ok(Self { block: self.block.clone(), own, entries, marks: self.marks })
+    }
+
+    /// Keys and values as they are encoded, in order: the key without its marker, the value, and both with it.
+    pub(super) fn parts(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8], &[u8])> {
+        self.entries.iter().map(|entry| {
+            let buffer = self.buffer(entry.home);
+            (self.key(entry), &buffer[range(entry.value, entry.end)], &buffer[range(entry.start, entry.end)])
         })
     }
 
+    fn find(&self, key: &str) -> Option<usize> {
+        let is_it = |entry: &Entry| {
+            entry.key_len() == key.len() && self.key(entry) == key.as_bytes() && entry.readable
+        };
+        match self.marks.of(key.as_bytes()) {
+            0 => None,
+            SOMEWHERE => self.entries.iter().rposition(is_it),
+            mark => Some(usize::from(mark) - 1).filter(|at| is_it(&self.entries[*at])),
+        }
+    }
+
     fn key(&self, entry: &Entry) -> &[u8] {
-        &self.buffer(entry.home)[range(entry.key, entry.value)]
+        &self.buffer(entry.home)[range(entry.start + u32::from(entry.marker), entry.value)]
     }
 
     fn value(&self, entry: &Entry) -> Value {
@@ -315,9 +444,70 @@ impl Headers {
     }
 }
 
+impl Marks {
+    fn add(&mut self, key: &[u8], at: usize) {
+        let mark = &mut self.0[Self::place(key)];
+        *mark = if *mark == 0 { u8::try_from(at + 1).unwrap_or(SOMEWHERE) } else { SOMEWHERE };
+    }
+
+    fn of(&self, key: &[u8]) -> u8 {
+        self.0[Self::place(key)]
+    }
+
+    /// By what the names of the protocol differ in, so chosen that each header of a plain message has a place of its own.
+    fn place(key: &[u8]) -> usize {
+        let [before, last] = *key.last_chunk().unwrap_or(&[0; 2]);
+        (31 * key.len() + 19 * usize::from(last) + 10 * usize::from(before)) % PLACES
+    }
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self([0; PLACES])
+    }
+}
+
+impl Entry {
+    fn key_len(&self) -> usize {
+        (self.value - self.start) as usize - usize::from(self.marker)
+    }
+}
+
 /// What the headers of most messages fit into.
 const USUAL_ENTRIES: usize = 24;
 const USUAL_BYTES: usize = 640;
+
+/// What changes in most of them.
+const USUAL_REVISION: usize = 320;
+
+/// Appends text with its marker.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    match text.len() {
+        len @ ..32 => out.push(0xa0 | len as u8),
+        len @ 32..256 => out.extend_from_slice(&[0xd9, len as u8]),
+        _ => {
+            return rmp::encode::write_str(&mut bytes::BufMut::writer(out), text)
+                .expect("a buffer in memory takes everything");
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Bytes of the marker of a text; `None` for anything else.
+fn text_marker(value: &[u8]) -> Option<usize> {
+    match value.first()? {
+        0xa0..=0xbf => Some(1),
+        0xd9 => Some(2),
+        0xda => Some(3),
+        0xdb => Some(5),
+        _ => None,
+    }
+}
+
+/// Bytes of the marker of a key: those that are not the key.
+fn marker_of(whole: u32, key: usize) -> u8 {
+    u8::try_from(whole as usize - key).expect("markers have five bytes at most")
+}
 
 fn range(start: u32, end: u32) -> Range<usize> {
     start as usize..end as usize

@@ -5,6 +5,7 @@
 
 mod frame;
 mod headers;
+mod heads;
 pub mod hello;
 pub mod keys;
 mod prefix;
@@ -13,6 +14,8 @@ mod value;
 
 pub use frame::Frame;
 pub use headers::{Headers, HeadersError};
+pub use heads::COMPACT_HEADS;
+pub(crate) use heads::{HeadDecoder, HeadEncoder, HeadError};
 pub use prefix::{FrameKind, MAX_FRAME, MAX_HEADERS, PREFIX_LEN, Prefix, PrefixError};
 pub(crate) use scan::{Scanner, Shape};
 pub use value::{DecodeError, Limits, Value};

@@ -52,6 +52,8 @@ pub struct Limits {
 impl Limits {
     /// For header maps: the reference uses some 20 entries and lists of pairs for the route.
     pub const HEADERS: Self = Self { depth: 16, values: 4096, bytes: 64 << 10 };
+    /// For single values of headers.
+    pub(crate) const SMALL: Self = Self { depth: 4, values: 16, bytes: 64 << 10 };
     /// For what this process encoded itself.
     pub(crate) const NONE: Self = Self { depth: usize::MAX, values: usize::MAX, bytes: usize::MAX };
     /// For payloads; a blob has at most 2 GiB by default.

@@ -7,7 +7,7 @@ use cellnet::{
     link::DialError,
     pipe::{Place, PlaceError},
 };
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 use tokio::time::Instant;
 
 use super::{
@@ -48,6 +48,21 @@ impl Upward {
     /// Lets a cell dial them.
     pub(crate) fn dial(&self, builder: CellBuilder) -> CellBuilder {
         builder.dial_any(self.root.clone()).dial_any(self.parent.clone())
+    }
+}
+
+/// How a cell writes the heads of its messages.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Heads {
+    /// Write every head in full, also to cells that could read a short form: some 500 bytes instead of 30
+    #[arg(long, env = "CELLNET_PLAIN_HEADS", value_parser = FalseyValueParser::new())]
+    plain_heads: bool,
+}
+
+impl Heads {
+    /// Lets a cell do so.
+    pub(crate) fn give(self, builder: CellBuilder) -> CellBuilder {
+        builder.configure(|config| config.link.compact_heads = !self.plain_heads)
     }
 }
 

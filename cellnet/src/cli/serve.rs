@@ -4,7 +4,7 @@ use cellnet::{ANY, Cell, CellEvent, CellUrl, Fqcn, HandlerError, Message, Reques
 
 use super::{
     inbox::{self, Files},
-    net::{self, Upward},
+    net::{self, Heads, Upward},
     security::{Security, Use},
     show::Ready,
     status::Failure,
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     files: Files,
 
     #[command(flatten)]
+    heads: Heads,
+
+    #[command(flatten)]
     security: Security,
 }
 
@@ -54,7 +57,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let trust = args.security.load(listen.chain(args.upward.urls().map(|url| (Use::Dial, url))))?;
     let mut stop = Stop::new()?;
     let _reloading = Reloading::new(trust.clone())?;
-    let builder = args.files.relay(trust.builder(name));
+    let builder = args.heads.give(args.files.relay(trust.builder(name)));
     let builder = args.listen.iter().cloned().fold(builder, cellnet::CellBuilder::listen);
     let cell = args.upward.dial(builder).start().await?;
     for channel in &args.echo {
@@ -149,6 +152,7 @@ mod tests {
             },
             echo: Vec::new(),
             files: Files::default(),
+            heads: Heads::default(),
             security: Security::default(),
         }
     }

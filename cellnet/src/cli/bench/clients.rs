@@ -26,6 +26,7 @@ use crate::cli::{
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) trust: Trust,
+    pub(super) heads: net::Heads,
     /// All of one cell.
     pub(super) urls: Vec<CellUrl>,
     /// The relay that is there, if it is one.
@@ -38,8 +39,8 @@ impl Way {
     /// Starts one more cell and waits for its link.
     pub(super) async fn join(&self) -> Result<Cell, Failure> {
         let began = Instant::now();
-        let builder = self.trust.builder(self.name()?).dial_any(self.urls.clone());
-        let cell = builder.start().await?;
+        let builder = self.heads.give(self.trust.builder(self.name()?));
+        let cell = builder.dial_any(self.urls.clone()).start().await?;
         net::reach(&cell, &self.target, began, self.timeout).await?;
         Ok(cell)
     }

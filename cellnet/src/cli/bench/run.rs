@@ -14,7 +14,7 @@ use super::{
     workload::{MAX_INFLIGHT, Settings, Workload},
 };
 use crate::cli::{
-    net,
+    net::{self, Heads},
     security::{Security, Use},
     show,
     status::{Failure, Status},
@@ -70,6 +70,9 @@ pub(super) struct Args {
     timeout: Duration,
 
     #[command(flatten)]
+    heads: Heads,
+
+    #[command(flatten)]
     security: Security,
 }
 
@@ -84,7 +87,7 @@ Examples:
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let (settings, urls, relay) = check(&args)?;
     let trust = args.security.load(urls.iter().map(|url| (Use::Dial, url)))?;
-    let way = Way { trust, urls, relay, target: args.to, timeout: args.timeout };
+    let way = Way { trust, heads: args.heads, urls, relay, target: args.to, timeout: args.timeout };
     let control = way.join().await?;
     let session = Session::open(&control, &way, settings.workload).await;
     let measured = match session {

@@ -4,7 +4,7 @@ use cellnet::{Cell, CellUrl, Fqcn, SHUTDOWN};
 
 use super::{desk::Desk, ends::Places};
 use crate::cli::{
-    net::{self, Upward},
+    net::{self, Heads, Upward},
     security::{Security, Use},
     show::Ready,
     status::Failure,
@@ -29,6 +29,9 @@ pub(super) struct Args {
     upward: Upward,
 
     #[command(flatten)]
+    heads: Heads,
+
+    #[command(flatten)]
     security: Security,
 }
 
@@ -39,13 +42,14 @@ Examples:
   cellnet bench serve --name relay-1.bench --parent tcp://127.0.0.1:8003";
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let Args { name, listen, upward, security } = args;
+    let Args { name, listen, upward, heads, security } = args;
     check(&name, &listen, &upward)?;
     let urls = listen.iter().map(|url| (Use::Listen, url));
     let trust = security.load(urls.chain(upward.urls().map(|url| (Use::Dial, url))))?;
     let mut stop = Stop::new()?;
     let _reloading = Reloading::new(trust.clone())?;
-    let builder = listen.into_iter().fold(trust.builder(name.clone()), cellnet::CellBuilder::listen);
+    let builder = heads.give(trust.builder(name.clone()));
+    let builder = listen.into_iter().fold(builder, cellnet::CellBuilder::listen);
     let cell = upward.dial(builder).start().await?;
     let places = Places {
         me: name,

@@ -1,0 +1,215 @@
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::{DecodeError, Headers, Value};
+
+/// Both ends of a lane.
+struct Lane {
+    encoder: HeadEncoder,
+    decoder: HeadDecoder,
+}
+
+impl Lane {
+    fn compact() -> Self {
+        Self { encoder: HeadEncoder::compact(), decoder: HeadDecoder::compact() }
+    }
+
+    fn plain() -> Self {
+        Self { encoder: HeadEncoder::default(), decoder: HeadDecoder::default() }
+    }
+
+    /// What a head becomes on the way, and how long it is.
+    fn carry(&mut self, headers: &Headers, body: usize) -> (Headers, usize) {
+        let mut head = BytesMut::new();
+        self.encoder.encode(headers, body, &mut head).unwrap();
+        let len = head.len();
+        (self.decoder.decode(&head.freeze(), body).unwrap(), len)
+    }
+}
+
+/// The head of a request as this cell makes it.
+fn request(number: u128, body: usize) -> Headers {
+    let time = 1.7e9 + number as f64;
+    let route = Value::Array(vec![Value::Array(vec![Value::text("site-1"), Value::F64(time)])]);
+    let mut headers: Headers = [
+        (cn::CHANNEL, "channel"),
+        (cn::TOPIC, "topic"),
+        (cn::DESTINATION, "server"),
+        (cn::ORIGIN, "site-1"),
+        (cn::MSG_TYPE, "req"),
+        (cn::PAYLOAD_ENCODING, "bytes"),
+        (cn::FROM, "site-1"),
+        (cn::TO, "server"),
+    ]
+    .into_iter()
+    .collect();
+    headers.set(cn::REQ_ID, uuid::Uuid::from_u128(number).to_string());
+    headers.set(cn::REPLY_EXPECTED, true);
+    headers.set(cn::ROUTE, route);
+    headers.set(cn::PAYLOAD_LEN, body as u64);
+    headers.set(cn::SEND_TIME, time);
+    headers
+}
+
+#[test]
+fn the_third_message_of_a_kind_has_a_head_of_less_than_forty_bytes() {
+    let mut lane = Lane::compact();
+    let mut lengths = Vec::new();
+    for number in 0..3 {
+        let headers = request(number, 64);
+        let (arrived, len) = lane.carry(&headers, 64);
+        assert_eq!(arrived, headers);
+        lengths.push(len - headers.encoded_len().min(len));
+        if number == 2 {
+            assert!(len < 40, "{len}");
+        }
+    }
+    // In full, in full with the command to keep it, short.
+    assert_eq!(lengths, [0, 2, 0]);
+}
+
+#[test]
+fn a_table_that_is_full_forgets_the_oldest() {
+    let mut lane = Lane::compact();
+    let kinds = TABLE as u64 + 5;
+    for round in 0..6 {
+        for kind in 0..kinds {
+            let mut headers = request(round, 0);
+            headers.set("kind", kind);
+            assert_eq!(lane.carry(&headers, 0).0, headers);
+        }
+    }
+    assert_eq!(lane.decoder.entries(), TABLE);
+}
+
+#[test]
+fn a_plain_lane_writes_what_the_headers_are() {
+    let mut lane = Lane::plain();
+    for number in 0..5 {
+        let headers = request(number, 64);
+        let mut expected = BytesMut::new();
+        headers.encode(&mut expected).unwrap();
+        let mut head = BytesMut::new();
+        lane.encoder.encode(&headers, 64, &mut head).unwrap();
+        assert_eq!(head, expected);
+        assert_eq!(lane.decoder.decode(&head.freeze(), 64), Ok(headers));
+    }
+}
+
+#[test]
+fn short_heads_that_nobody_agreed_to_are_no_heads() {
+    let mut lane = Lane { encoder: HeadEncoder::compact(), decoder: HeadDecoder::default() };
+    let mut heads = (0..3).map(|number| {
+        let mut head = BytesMut::new();
+        lane.encoder.encode(&request(number, 0), 0, &mut head).unwrap();
+        lane.decoder.decode(&head.freeze(), 0)
+    });
+    assert!(heads.next().unwrap().is_ok());
+    assert!(heads.all(|head| matches!(head, Err(HeadError::Message(_)))));
+}
+
+#[test]
+fn indices_and_entries_beyond_the_table_break_it() {
+    let broken = |head: &[u8]| HeadDecoder::compact().decode(&Bytes::copy_from_slice(head), 0);
+    for head in [&[0][..], &[31], &[SPECIAL], &[SPECIAL, 1, 0x80], &[SPECIAL, 200, 0x80], &[SPECIAL, 0, 0x81]]
+    {
+        assert!(matches!(broken(head), Err(HeadError::Table(_))), "{head:?}");
+    }
+    let mut long = vec![SPECIAL, 0, 0x81, 0xa1, b'k', 0xda, 4, 0];
+    long.resize(8 + 1024, b'v');
+    assert_eq!(broken(&long), Err(HeadError::Table(DecodeError::TooLong(MAX_ENTRY))));
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let time = || prop_oneof![Just(1.5), any::<f64>()].prop_map(Value::F64);
+    let hop = (prop_oneof![Just("a"), Just("b.c")], time())
+        .prop_map(|(name, time)| Value::Array(vec![Value::text(name), time]));
+    prop_oneof![
+        any::<u64>().prop_map(Value::from),
+        (0_u64..300).prop_map(Value::from),
+        any::<i64>().prop_map(Value::Int),
+        any::<u128>().prop_map(|id| Value::Str(uuid::Uuid::from_u128(id).to_string().into())),
+        any::<u128>().prop_map(|id| Value::Str(format!("{id:032X}").into())),
+        Just(Value::Nil),
+        time(),
+        proptest::collection::vec(hop, 0..4).prop_map(Value::Array),
+    ]
+}
+
+/// Headers with keys that vary and keys that do not, in any order.
+fn headers() -> impl Strategy<Value = Headers> {
+    let key = prop_oneof![
+        Just(cn::REQ_ID),
+        Just(cn::ROUTE),
+        Just(cn::SEND_TIME),
+        Just(cn::PAYLOAD_LEN),
+        Just(sm::ID),
+        Just(sm::OFFSET),
+        Just(cn::ORIGIN),
+        Just("x"),
+    ];
+    let stable = prop_oneof![Just(Value::text("one")), Just(Value::text("two"))];
+    proptest::collection::vec((key, value(), stable), 0..7).prop_map(|pairs| {
+        let value =
+            |key: &str, value, stable| if Varying::of(key.as_bytes()).is_some() { value } else { stable };
+        pairs.into_iter().map(|(key, varying, stable)| (key, value(key, varying, stable))).collect()
+    })
+}
+
+/// The same headers, byte for byte.
+fn encoded(headers: &Headers) -> BytesMut {
+    let mut out = BytesMut::new();
+    headers.encode(&mut out).unwrap();
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_byte_for_byte(
+        kinds in proptest::collection::vec(headers(), 1..6),
+        picks in proptest::collection::vec((any::<prop::sample::Index>(), value(), 0_usize..70_000), 0..60),
+    ) {
+        let (mut compact, mut plain) = (Lane::compact(), Lane::plain());
+        for (pick, value, body) in picks {
+            let mut headers = pick.get(&kinds).clone();
+            for key in [cn::SEND_TIME, cn::ROUTE, cn::REQ_ID].into_iter().filter(|key| headers.contains(key)).collect::<Vec<_>>() {
+                headers.set(key, value.clone());
+            }
+            for lane in [&mut compact, &mut plain] {
+                prop_assert_eq!(encoded(&lane.carry(&headers, body).0), encoded(&headers));
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(heads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        let mut decoder = HeadDecoder::compact();
+        let mut known = BytesMut::from(&[SPECIAL, 0][..]);
+        request(1, 0).encode(&mut known).unwrap();
+        decoder.decode(&known.freeze(), 0).unwrap();
+        for mut head in heads {
+            let _ = decoder.decode(&head.clone().into(), 7);
+            head.insert(0, 0);
+            let _ = decoder.decode(&head.into(), 7);
+        }
+    }
+
+    /// A head like an earlier one is read in a shorter way, with the same outcome.
+    #[test]
+    fn damage_is_found_as_if_the_head_were_the_first(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut decoder = HeadDecoder::default();
+        let whole = encoded(&request(1, 300));
+        decoder.decode(&whole.clone().freeze(), 300).unwrap();
+        let mut damaged = whole;
+        let at = at.index(damaged.len());
+        damaged[at] = byte;
+        let damaged = damaged.freeze();
+        let fresh = Headers::decode(&damaged).map_err(HeadError::Message);
+        let read = decoder.decode(&damaged, 300);
+        prop_assert_eq!(read.as_ref().map(encoded), fresh.as_ref().map(encoded));
+        prop_assert_eq!(read, fresh);
+    }
+}
