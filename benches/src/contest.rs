@@ -2,7 +2,10 @@
 
 use std::{fmt, fs, time::Duration};
 
-use crate::way::{Ends, Load, Way};
+use crate::{
+    spread::Spread,
+    way::{Ends, Load, Way},
+};
 
 /// Two ways for one load.
 #[expect(missing_debug_implementations, reason = "its ways are foreign connections")]
@@ -93,7 +96,7 @@ pub const HEADING: &str = "\
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |what: fn(&Round) -> f64| Quartiles::of(self.rounds.iter().map(what).collect());
+        let of = |what: fn(&Round) -> f64| Spread::quartiles(self.rounds.iter().map(what));
         let (scale, unit) = match self.load.batch {
             1 => (self.load.body.len() as f64 / 1e6, "MB/s"),
             _ => (1e-3, "k/s"),
@@ -105,20 +108,6 @@ impl fmt::Display for Outcome {
         write!(f, "| {:.0} | {:.0} | {unit} ", driver.median * scale, bare.median * scale)?;
         write!(f, "| {:.2} | {:.2}-{:.2} ", rate.median, rate.low, rate.high)?;
         write!(f, "| {:.2} | {:.2}-{:.2} |", cpu.median, cpu.low, cpu.high)
-    }
-}
-
-struct Quartiles {
-    low: f64,
-    median: f64,
-    high: f64,
-}
-
-impl Quartiles {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
     }
 }
 

@@ -10,7 +10,6 @@
 //! ```
 //! `CELLNET_CP_BYTES` says how large the file is, 1 GiB by default, `CELLNET_CP_ROUNDS` how many turns each side has, 5.
 
-mod process;
 mod sides;
 mod table;
 
@@ -19,7 +18,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cellnet_benches::way::{Ends, Load};
+use cellnet_benches::{
+    built,
+    way::{Ends, Load},
+};
 use cellnet_core::testkit::pki::Pki;
 
 use sides::{Bare, Cp, Nvflare, Side};
@@ -30,7 +32,7 @@ fn main() {
     if said("--list") {
         return;
     }
-    let cellnet = built("cellnet");
+    let cellnet = built::program("cellnet");
     if !cellnet.exists() {
         return println!("nothing is measured: `cargo build --release` makes {}", cellnet.display());
     }
@@ -51,7 +53,7 @@ fn main() {
         }
         sides.push(Box::new(Bare { scheme, ends: &ends, pki: &pki, load: &load }));
     }
-    match python() {
+    match built::python() {
         Some(python) => sides.push(Box::new(Nvflare::start(&python, &places[0]))),
         None => println!("nvflare is not measured: it is not installed"),
     }
@@ -72,23 +74,6 @@ const SCHEMES: [&str; 2] = ["tcp", "quic"];
 
 /// Files here are in memory.
 const MEMORY: &str = "/dev/shm";
-
-/// What cargo built for a release.
-fn built(name: &str) -> PathBuf {
-    target().join("release").join(name)
-}
-
-/// The Python that has nvflare, as `cellnet/tests/interop` installs it.
-fn python() -> Option<PathBuf> {
-    let homes = target().join("python").read_dir().ok()?.filter_map(|home| Some(home.ok()?.path()));
-    homes.filter(|home| home.join("complete").exists()).map(|home| home.join("bin/python")).max()
-}
-
-/// The target directory of cargo.
-fn target() -> PathBuf {
-    let this = env::current_exe().expect("a program has a path");
-    this.ancestors().nth(3).expect("benches are in target/release/deps").into()
-}
 
 /// A folder with the file to be copied, which goes when this is dropped.
 #[derive(Debug)]

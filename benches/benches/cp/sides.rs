@@ -8,15 +8,15 @@ use std::{
 };
 
 use cellnet_benches::{
-    bare,
+    bare, built,
     driver::is_secure,
+    process::{Process, ended_cpu, own_cpu},
     way::{Ends, Load},
 };
 use cellnet_core::testkit::pki::Pki;
 
 use crate::{
     Place,
-    process::{Process, ended_cpu, own_cpu},
     table::{Name, Turn},
     text,
 };
@@ -50,7 +50,7 @@ impl<'p> Cp<'p> {
         let url = format!("{scheme}://127.0.0.1:0");
         let serve = ["serve", "--name", "server", "--listen", &url, "--inbox", text(&inbox)];
         let serve: Vec<_> = serve.map(str::to_owned).into_iter().chain(credentials("server")).collect();
-        let (server, ready) = Process::start(cellnet, &serve);
+        let (server, ready) = Process::start(cellnet, &serve).expect("the program serves");
         let root = ready["listen"][0].as_str().expect("READY names listeners");
         let file = place.file();
         let cp = ["cp", text(&file), "server:copy", "--name", "site-1", "--root", root];
@@ -110,13 +110,12 @@ pub(crate) struct Nvflare<'p> {
 
 impl<'p> Nvflare<'p> {
     pub(crate) fn start(python: &Path, place: &'p Place) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/nvflare/file_copy.py");
-        let (offering, ready) =
-            Process::start(python, &[script, "--lifetime", "0", "--offer", text(&place.file())]);
+        let script = built::of_package("nvflare/file_copy.py");
+        let start = |args: &[&str]| Process::start(python, args).expect("nvflare starts");
+        let (offering, ready) = start(&[&script, "--lifetime", "0", "--offer", text(&place.file())]);
         let root = ready["url"].as_str().expect("READY has the URL");
         let folder = place.folder("taken");
-        let (taking, _) =
-            Process::start(python, &[script, "--lifetime", "0", "--take", text(&folder), "--root", root]);
+        let (taking, _) = start(&[&script, "--lifetime", "0", "--take", text(&folder), "--root", root]);
         Self { place, offering, taking }
     }
 }
@@ -129,8 +128,8 @@ impl Side for Nvflare<'_> {
     fn turn(&mut self, bytes: u64) -> Turn {
         let cpu = |this: &Self| this.offering.cpu() + this.taking.cpu();
         let before = cpu(self);
-        self.taking.tell("take");
-        let taken = self.taking.hear("TAKEN");
+        self.taking.tell("take").expect("it listens");
+        let taken = self.taking.hear("TAKEN").expect("the download succeeds");
         assert_eq!(taken["bytes"].as_u64(), Some(bytes), "{taken}");
         let seconds = taken["seconds"].as_f64().expect("TAKEN has the time");
         Turn { seconds, cpu: cpu(self) - before }

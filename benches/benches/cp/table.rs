@@ -1,5 +1,7 @@
 //! What the turns gave, as a table in Markdown.
 
+use cellnet_benches::spread::Spread;
+
 /// What a side is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
@@ -40,8 +42,8 @@ pub(crate) fn show(rows: &[Row], bytes: u64) {
     let gigabytes = bytes as f64 / 1e9;
     for row in rows {
         let Name { side, scheme, files } = &row.name;
-        let rates = Quartiles::of(row.turns.iter().map(|turn| 1e3 * gigabytes / turn.seconds));
-        let cpu = Quartiles::of(row.turns.iter().map(|turn| turn.cpu / gigabytes));
+        let rates = Spread::quartiles(row.turns.iter().map(|turn| 1e3 * gigabytes / turn.seconds));
+        let cpu = Spread::quartiles(row.turns.iter().map(|turn| turn.cpu / gigabytes));
         print!("| {side} | {scheme} | {files} ");
         print!("| {:.0} ({:.0}-{:.0}) | {:.2} ", rates.median, rates.low, rates.high, cpu.median);
         let bare = rows.iter().find(|other| other.name.side == "bare" && other.name.scheme == *scheme);
@@ -63,20 +65,5 @@ pub(crate) fn show(rows: &[Row], bytes: u64) {
 /// What the other needs for each unit that this one needs.
 fn ratio(row: &Row, other: &Row, what: fn(&Turn) -> f64) -> String {
     let rounds = row.turns.iter().zip(&other.turns);
-    format!("{:.2}", Quartiles::of(rounds.map(|(this, other)| what(other) / what(this))).median)
-}
-
-struct Quartiles {
-    low: f64,
-    median: f64,
-    high: f64,
-}
-
-impl Quartiles {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
-    }
+    format!("{:.2}", Spread::quartiles(rounds.map(|(this, other)| what(other) / what(this))).median)
 }

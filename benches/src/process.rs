@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -11,46 +11,75 @@ use serde_json::Value;
 
 /// A process that runs until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// Starts it and waits until it is ready; gives what it says then.
-    pub(crate) fn start<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[A]) -> (Self, Value) {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be run.
+    pub fn spawn<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[A]) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the program can be run");
+        let mut child = command.spawn()?;
         let stdin = child.stdin.take().expect("it was asked for");
         let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));
-        let mut this = Self { child, stdin, stdout };
-        let ready = this.hear("READY");
-        (this, ready)
+        Ok(Self { child, stdin, stdout })
+    }
+
+    /// Starts it and waits until it is ready; gives what it says then.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be run, or ends before.
+    pub fn start<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[A]) -> io::Result<(Self, Value)> {
+        let mut this = Self::spawn(program, args)?;
+        let ready = this.hear("READY")?;
+        Ok((this, ready))
     }
 
     /// Writes a line to its standard input.
-    pub(crate) fn tell(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").expect("the process listens");
+    ///
+    /// # Errors
+    ///
+    /// If the process has closed that.
+    pub fn tell(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.stdin, "{line}")
     }
 
     /// Waits for a line that begins with this word; gives the object behind it.
-    pub(crate) fn hear(&mut self, word: &str) -> Value {
-        let lines = self.stdout.by_ref().lines().map(|line| line.expect("a line of text"));
+    ///
+    /// # Errors
+    ///
+    /// If the process ends before it says so; the error has what it said instead.
+    pub fn hear(&mut self, word: &str) -> io::Result<Value> {
         let mut said = Vec::new();
-        for line in lines {
+        for line in self.stdout.by_ref().lines() {
+            let line = line?;
             if let Some(object) = line.strip_prefix(word) {
-                return serde_json::from_str(object).expect("an object");
+                return Ok(serde_json::from_str(object)?);
             }
             said.push(line);
         }
-        panic!("the process ended before it said {word}, but {said:?}");
+        Err(io::Error::other(format!("the process ended before it said {word}, but {said:?}")))
     }
 
     /// Seconds of processor time so far, in steps of 10 ms.
-    pub(crate) fn cpu(&self) -> f64 {
+    pub fn cpu(&self) -> f64 {
         times(&format!("/proc/{}/stat", self.child.id())).0
+    }
+
+    /// The most memory that it has had, in MiB; 0 where the system does not say.
+    pub fn peak_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        let kib = peak.split_whitespace().next().and_then(|kib| kib.parse::<u32>().ok());
+        f64::from(kib.unwrap_or(0)) / 1024.0
     }
 }
 
@@ -63,12 +92,12 @@ impl Drop for Process {
 }
 
 /// Seconds of processor time of this process.
-pub(crate) fn own_cpu() -> f64 {
+pub fn own_cpu() -> f64 {
     times("/proc/self/stat").0
 }
 
 /// Seconds of processor time of all processes that were started here and have ended.
-pub(crate) fn ended_cpu() -> f64 {
+pub fn ended_cpu() -> f64 {
     times("/proc/self/stat").1
 }
 
