@@ -20,7 +20,7 @@ pub(crate) struct HeadDecoder {
 /// Why a head cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
-    /// It is no map of headers; others are not concerned.
+    /// It has no headers that can be read; others are not concerned.
     #[error(transparent)]
     Message(DecodeError),
     /// The two ends do not have the same table, so nothing that follows can be trusted.
@@ -42,7 +42,7 @@ impl HeadDecoder {
         match (&mut self.table, head.first()) {
             (Some(table), Some(&SPECIAL)) => enter(table, head).map_err(HeadError::Table),
             (Some(table), Some(&at)) if usize::from(at) < TABLE => match table.get(usize::from(at)) {
-                Some(entry) => lengthen(entry, &head[1..], body).map_err(HeadError::Table),
+                Some(entry) => lengthen(entry, &head[1..], body).map_err(HeadError::Message),
                 None => Err(HeadError::Table(DecodeError::Expected("an index in the table"))),
             },
             _ => self.decode_full(head).map_err(HeadError::Message),

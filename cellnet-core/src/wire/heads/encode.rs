@@ -82,9 +82,10 @@ impl Table {
         if headers.encoded_len() > MAX_ENTRY || !self.has_seen(hash) {
             return headers.encode(out);
         }
-        let at = self.enter(hash, headers)?;
-        out.put_u8(SPECIAL);
-        out.put_u8(at as u8);
+        if let Some(at) = self.enter(hash, headers) {
+            out.put_u8(SPECIAL);
+            out.put_u8(at as u8);
+        }
         headers.encode(out)
     }
 
@@ -134,24 +135,21 @@ impl Table {
         false
     }
 
-    fn enter(&mut self, hash: u64, headers: &Headers) -> Result<usize, HeadersError> {
+    /// The index under which a head is known from now on. `None` if nobody can read it.
+    fn enter(&mut self, hash: u64, headers: &Headers) -> Option<usize> {
         let mut block = BytesMut::with_capacity(headers.encoded_len());
-        headers.encode(&mut block)?;
-        let Ok(headers) = Headers::decode(&block.freeze()) else {
-            // It has more values than anybody reads.
-            return Err(HeadersError(headers.encoded_len()));
-        };
-        let entry = Entry::new(&headers);
+        headers.encode(&mut block).ok()?;
+        let entry = Entry::new(&Headers::decode(&block.freeze()).ok()?);
         if self.entries.len() < TABLE {
             self.hashes.push(hash);
             self.entries.push(entry);
-            return Ok(self.entries.len() - 1);
+            return Some(self.entries.len() - 1);
         }
         let at = self.oldest;
         self.oldest = (at + 1) % TABLE;
         self.hashes[at] = hash;
         self.entries[at] = entry;
-        Ok(at)
+        Some(at)
     }
 }
 

@@ -121,6 +121,24 @@ fn indices_and_entries_beyond_the_table_break_it() {
     assert_eq!(broken(&long), Err(HeadError::Table(DecodeError::TooLong(MAX_ENTRY))));
 }
 
+/// Who is two relays away must not be able to end a link by what it puts into headers.
+#[test]
+fn headers_that_nobody_reads_cost_themselves_only() {
+    let mut lane = Lane::compact();
+    let deep = (0..20).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
+    for (key, known) in [(cn::MSG_ROOT_ID, true), ("x", false)] {
+        for round in 0..4 {
+            let mut headers = request(round, 0);
+            headers.set(key, if known && round < 3 { Value::Nil } else { deep.clone() });
+            let mut head = BytesMut::new();
+            lane.encoder.encode(&headers, 0, &mut head).unwrap();
+            let read = lane.decoder.decode(&head.freeze(), 0);
+            assert!(read.is_ok() || matches!(read, Err(HeadError::Message(_))), "{read:?}");
+        }
+        assert_eq!(lane.carry(&request(9, 0), 0).0, request(9, 0));
+    }
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let time = || prop_oneof![Just(1.5), any::<f64>()].prop_map(Value::F64);
     let hop = (prop_oneof![Just("a"), Just("b.c")], time())
