@@ -9,6 +9,7 @@ use crate::Fqcn;
 
 use super::{
     DecodeError, Limits, MAX_HEADERS, Value,
+    marks::{Marks, SOMEWHERE},
     scan::{Scanner, Shape},
 };
 
@@ -25,15 +26,6 @@ pub struct Headers {
     entries: Vec<Entry>,
     marks: Marks,
 }
-
-/// Where keys are: a small hash table of positions, each plus one.
-#[derive(Debug, Clone, Copy)]
-struct Marks([u8; PLACES]);
-
-const PLACES: usize = 32;
-
-/// Several keys, or one too far behind: one has to look.
-const SOMEWHERE: u8 = u8::MAX;
 
 /// Where a key and its value are.
 #[derive(Debug, Clone, Copy)]
@@ -441,29 +433,6 @@ impl Headers {
             Home::Block => &self.block,
             Home::Own => &self.own,
         }
-    }
-}
-
-impl Marks {
-    fn add(&mut self, key: &[u8], at: usize) {
-        let mark = &mut self.0[Self::place(key)];
-        *mark = if *mark == 0 { u8::try_from(at + 1).unwrap_or(SOMEWHERE) } else { SOMEWHERE };
-    }
-
-    fn of(&self, key: &[u8]) -> u8 {
-        self.0[Self::place(key)]
-    }
-
-    /// By what the names of the protocol differ in, so chosen that each header of a plain message has a place of its own.
-    fn place(key: &[u8]) -> usize {
-        let [before, last] = *key.last_chunk().unwrap_or(&[0; 2]);
-        (31 * key.len() + 19 * usize::from(last) + 10 * usize::from(before)) % PLACES
-    }
-}
-
-impl Default for Marks {
-    fn default() -> Self {
-        Self([0; PLACES])
     }
 }
 

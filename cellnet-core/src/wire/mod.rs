@@ -8,6 +8,7 @@ mod headers;
 mod heads;
 pub mod hello;
 pub mod keys;
+mod marks;
 mod prefix;
 mod scan;
 mod value;
