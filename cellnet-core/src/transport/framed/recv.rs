@@ -40,6 +40,8 @@ pub struct FramedReceiver<R> {
     /// Read and not yet used: `buffer[start..]`. Given back when that is nothing.
     buffer: Vec<u8>,
     start: usize,
+    /// Bytes that came since nothing was there for the last time.
+    rush: usize,
     partial: Partial,
     /// `None` until HELLO.
     max_frame: Option<usize>,
@@ -76,6 +78,7 @@ impl<R> FramedReceiver<R> {
             budget,
             buffer: Vec::new(),
             start: 0,
+            rush: 0,
             partial: Partial::Buffered,
             max_frame: None,
             longest: 0,
@@ -192,10 +195,11 @@ impl<R> FramedReceiver<R> {
         self.buffer.capacity()
     }
 
-    /// Gives the buffer back, and keeps a smaller one if there are bytes left in it.
+    /// Gives the buffer back, and keeps a smaller one if there are bytes left in it, unless more are about to come.
     fn rest(&mut self) {
         let unused = &self.buffer[self.start..];
-        if !unused.is_empty() && unused.len() + FIRST_BUFFER > self.buffer.capacity() / 2 {
+        let busy = std::mem::take(&mut self.rush) > FIRST_BUFFER;
+        if !unused.is_empty() && (busy || unused.len() + FIRST_BUFFER > self.buffer.capacity() / 2) {
             return;
         }
         let mut kept = Vec::new();
@@ -255,6 +259,7 @@ impl<R: AsyncRead + Unpin> FramedReceiver<R> {
             Ok(0) => Err(self.failed(io::ErrorKind::UnexpectedEof.into())),
             Ok(read) => {
                 self.meter.add_rx(read);
+                self.rush += read;
                 Ok(())
             }
             Err(error) => Err(self.failed(error)),
