@@ -4,6 +4,7 @@ use cellnet_core::{
     cell::{HandlerError, Request},
     message::Message,
     testkit::sim::{Sim, blob},
+    wire::keys::cn,
 };
 
 #[tokio::test(start_paused = true)]
@@ -41,4 +42,25 @@ async fn a_quick_handler_that_fails_or_panics_is_answered_and_the_link_lives() {
         assert_eq!(reply.error(), Some(text));
     }
     assert_eq!(site.neighbours(), [server.name().clone()]);
+}
+
+/// What a handler sees in the headers does not depend on where the request comes from.
+#[tokio::test(start_paused = true)]
+async fn a_request_to_oneself_says_what_it_is_for() {
+    let sim = Sim::new();
+    let server = sim.cell("server", &[]).await;
+    for quick in [true, false] {
+        let told = |request: Request| {
+            let text = |key| request.message.headers.text(key).unwrap_or("nothing").to_owned();
+            Ok::<_, HandlerError>(Message::new(
+                [cn::CHANNEL, cn::TOPIC, cn::DESTINATION].map(text).join(" ").into_bytes(),
+            ))
+        };
+        match quick {
+            true => server.handle_quick("task", "t", told),
+            false => server.handle("task", "t", move |request| std::future::ready(told(request))),
+        }
+        let reply = server.request(server.name(), "task", "t", Message::empty()).await.unwrap();
+        assert_eq!(reply.payload.as_bytes(), b"task t server");
+    }
 }

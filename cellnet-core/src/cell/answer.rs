@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// What a reply without a code reports.
-const OK: &str = "ok";
-
 /// Where the reply to a request goes.
 #[derive(Debug, Clone)]
 pub(crate) enum ReplyTo {
@@ -87,7 +84,10 @@ pub(crate) async fn serve(inner: Arc<Inner>, request: Request, handler: MessageH
         MessageHandler::Patient(handler) => {
             AssertUnwindSafe(async { handler(request).await }).catch_unwind().await
         }
-        MessageHandler::Quick(handler) => catch_unwind(AssertUnwindSafe(|| handler(request))),
+        MessageHandler::Quick(handler) => match serve_now(&inner, request, &handler) {
+            Some(rest) => return rest.await,
+            None => return,
+        },
     };
     if let Some(reply) = said(outcome, &origin, &channel, &topic) {
         inner.reply(&origin, &reply_to, reply).await;
@@ -204,13 +204,14 @@ impl Inner {
                 Ok(())
             }
             ReplyTo::Plain { link, about } => {
+                let ok = ReturnCode::OK;
                 let letter = Letter {
                     kind: MessageKind::Reply.as_str(),
                     target: origin.as_str(),
                     channel: &about.channel,
                     topic: &about.topic,
                     encoding: reply.payload.encoding(),
-                    code: reply.headers.text(cn::RETURN_CODE).unwrap_or(OK),
+                    code: reply.headers.text(cn::RETURN_CODE).unwrap_or(ok.as_str()),
                     expects: None,
                     secure: about.secure,
                     optional: about.optional,

@@ -159,10 +159,8 @@ impl Ask {
         if self.inner.filters.none(Stage::OutgoingRequest) {
             return Ok(());
         }
+        self.address();
         let headers = &mut self.message.headers;
-        headers.set_text(cn::CHANNEL, &self.channel);
-        headers.set_text(cn::TOPIC, &self.topic);
-        headers.set_text(cn::DESTINATION, self.target.as_str());
         let mut passing = Passing { headers, kind: Some(MessageKind::Request), from: None };
         let refused =
             |instead: Message| RequestError::Filtered(instead.error().unwrap_or_default().to_owned());
@@ -170,6 +168,14 @@ impl Ask {
             .filters
             .pass(Stage::OutgoingRequest, &self.channel, &self.topic, &mut passing)
             .map_err(refused)
+    }
+
+    /// Puts into the headers what the message is for.
+    fn address(&mut self) {
+        let headers = &mut self.message.headers;
+        headers.set_text(cn::CHANNEL, &self.channel);
+        headers.set_text(cn::TOPIC, &self.topic);
+        headers.set_text(cn::DESTINATION, self.target.as_str());
     }
 
     /// The message as it travels plainly.
@@ -205,6 +211,10 @@ impl Ask {
 
     /// Gives the request to a handler of this cell, if it may run or wait.
     fn run_locally(&mut self, reply_to: ReplyTo) -> Result<(), RequestError> {
+        if self.inner.filters.none(Stage::OutgoingRequest) {
+            // Filters have seen to that, and may have changed it.
+            self.address();
+        }
         let inner = self.inner.clone();
         let request = Request {
             message: std::mem::take(&mut self.message),
