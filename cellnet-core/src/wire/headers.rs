@@ -1,6 +1,6 @@
 //! The header map of a frame.
 
-use std::{fmt, ops::Range};
+use std::{fmt, mem, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -234,7 +234,9 @@ impl Headers {
         if fits {
             self.own.copy_within(start..end, old.start as usize);
             self.own.truncate(start);
-            self.entries[at].value = old.start + entry.value - entry.start;
+            let at_old_place = |offset: u32| old.start + offset - entry.start;
+            self.entries[at] =
+                Entry { start: old.start, value: at_old_place(entry.value), end: old.end, ..entry };
         } else {
             self.entries[at] = entry;
         }
@@ -272,14 +274,14 @@ impl Headers {
 
     /// Removes a key, all of it if a peer sent several. Says whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
-        let before = self.entries.len();
-        while let Some(at) = self.find(key) {
-            self.entries.remove(at);
-            let mut marks = Marks::default();
-            self.entries.iter().enumerate().for_each(|(at, entry)| marks.add(self.key(entry), at));
-            self.marks = marks;
+        if self.find(key).is_none() {
+            return false;
         }
-        self.entries.len() < before
+        let (mut entries, mut marks) = (mem::take(&mut self.entries), Marks::default());
+        entries.retain(|entry| !(entry.readable && self.key(entry) == key.as_bytes()));
+        entries.iter().enumerate().for_each(|(at, entry)| marks.add(self.key(entry), at));
+        (self.entries, self.marks) = (entries, marks);
+        true
     }
 
     /// [Removes](Self::remove) a key and gives the value that [`get`](Self::get) would have.

@@ -84,7 +84,7 @@ impl Pieces {
     /// Writes everything in as few vectored writes as the stream allows, and counts it. Pending or failed, it leaves
     /// what was not written. Does not flush the stream.
     ///
-    /// After 256 KiB whoever else uses the thread has a turn. A stream that always takes more would keep it for the
+    /// After 512 KiB whoever else uses the thread has a turn. A stream that always takes more would keep it for the
     /// whole of a large frame otherwise, and what has arrived meanwhile would not even be noticed.
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
