@@ -4,10 +4,11 @@ use std::{borrow::Cow, fmt};
 
 use bytes::BufMut;
 use rmp::encode;
+use smallvec::SmallVec;
 
 use crate::{
     fqcn::Fqcn,
-    wire::{Headers, Limits, Scanner, Shape, Value, keys::cn},
+    wire::{Headers, Hops, PAIR, keys::cn, put_f64, put_text},
 };
 
 /// The names that have a link to this cell right now.
@@ -63,20 +64,46 @@ pub(crate) enum RouteError {
 
 /// Checks that `me` has not seen the message and that it has not come too far. A malformed route counts as empty.
 pub(crate) fn guard(headers: &Headers, me: &Fqcn) -> Result<(), RouteError> {
-    let mut seen = false;
-    let hops = hops(headers, |name| seen |= name == me.as_str());
-    if seen {
-        return Err(RouteError::Loop);
-    }
-    if hops.is_some_and(|hops| hops >= MAX_HOPS) { Err(RouteError::TooLong) } else { Ok(()) }
+    checked(headers, me).map(drop)
+}
+
+/// [Checks](guard) the route and appends `me` to it; a malformed one is begun anew.
+pub(crate) fn join(headers: &mut Headers, me: &Fqcn, time: f64) -> Result<(), RouteError> {
+    let (count, hops) = checked(headers, me)?.map(copied).unwrap_or_default();
+    append(headers, count, &hops, me, time);
+    Ok(())
 }
 
 /// Appends `me` to the route; a malformed one is begun anew.
 pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
-    if headers.contains(cn::ROUTE) && hops(headers, |_| {}).is_none() {
-        headers.set(cn::ROUTE, Value::Nil);
+    let (count, hops) = hops(headers, |_| {}).map(copied).unwrap_or_default();
+    append(headers, count, &hops, me, time);
+}
+
+fn checked<'a>(headers: &'a Headers, me: &Fqcn) -> Result<Option<Hops<'a>>, RouteError> {
+    let mut seen = false;
+    let hops = hops(headers, |name| seen |= name == me.as_str().as_bytes());
+    match &hops {
+        Some(_) if seen => Err(RouteError::Loop),
+        Some(hops) if hops.left() >= MAX_HOPS => Err(RouteError::TooLong),
+        _ => Ok(hops),
     }
-    headers.append(cn::ROUTE, |out| put_hop(out, me, time));
+}
+
+fn copied(hops: Hops<'_>) -> (usize, SmallVec<[u8; USUAL_ROUTE]>) {
+    (hops.left(), SmallVec::from_slice(hops.encoded()))
+}
+
+/// Bytes of most routes.
+const USUAL_ROUTE: usize = 128;
+
+fn append(headers: &mut Headers, count: usize, hops: &[u8], me: &Fqcn, time: f64) {
+    headers.set_encoded(cn::ROUTE, |out| {
+        let count = u32::try_from(count + 1).expect("headers are far below 4 GiB");
+        encode::write_array_len(&mut out.writer(), count).expect("a buffer in memory takes everything");
+        out.extend_from_slice(hops);
+        put_hop(out, me, time);
+    });
 }
 
 /// Begins the route with `me`.
@@ -88,29 +115,19 @@ pub(crate) fn begin(headers: &mut Headers, me: &Fqcn, time: f64) {
 }
 
 fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
-    let mut write = || {
-        let mut to = out.writer();
-        encode::write_array_len(&mut to, 2)?;
-        encode::write_str(&mut to, me.as_str())?;
-        encode::write_f64(&mut to, time)
-    };
-    write().expect("a buffer in memory takes everything");
+    out.push(PAIR);
+    put_text(out, me.as_str());
+    put_f64(out, time);
 }
 
 /// A list of one.
 const ONE_HOP: u8 = 0x91;
 
-/// Reads the route, names its hops and counts them; `None` if there is none, or a malformed one.
-fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<usize> {
-    let mut scanner = Scanner::new(headers.encoded(cn::ROUTE)?, Limits::HEADERS);
-    let Ok(Shape::Array(hops)) = scanner.step() else { return None };
-    for _ in 0..hops {
-        let [Ok(Shape::Array(2)), Ok(Shape::Text(name)), Ok(time)] = std::array::from_fn(|_| scanner.step())
-        else {
-            return None;
-        };
-        time.number()?;
-        each(name);
+/// The hops of the route, after each was named. `None` if there is no route, or a malformed one.
+fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a [u8])) -> Option<Hops<'a>> {
+    let hops = Hops::of(headers.encoded(cn::ROUTE)?)?;
+    for hop in hops.clone() {
+        each(hop?.name);
     }
     Some(hops)
 }
@@ -118,6 +135,7 @@ fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a str)) -> Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Value;
 
     fn headers(route: Value) -> Headers {
         [(cn::ROUTE, route)].into_iter().collect()
@@ -129,6 +147,7 @@ mod tests {
         let mut seen = headers(Value::Nil);
         record(&mut seen, &other, 1.0);
         assert_eq!(guard(&seen, &me), Ok(()));
+        assert_eq!(join(&mut seen, &other, 1.5), Err(RouteError::Loop));
         record(&mut seen, &me, 2.0);
         assert_eq!(guard(&seen, &me), Err(RouteError::Loop));
         for _ in 0..MAX_HOPS {
@@ -140,7 +159,7 @@ mod tests {
         {
             let mut odd = headers(odd);
             assert_eq!(guard(&odd, &me), Ok(()));
-            record(&mut odd, &me, 1.0);
+            join(&mut odd, &me, 1.0).unwrap();
             assert_eq!(odd.get(cn::ROUTE).unwrap().as_array().unwrap().len(), 1);
         }
     }

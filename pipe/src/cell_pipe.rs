@@ -15,7 +15,7 @@ use cellnet_core::{
     Fqcn,
     cell::{ANY, Cell, CellBuilder, HandlerError, Request},
     message::{Message, ReturnCode},
-    wire::keys::cn,
+    wire::keys::{cn, pipe::HB_SEQ},
 };
 use tokio::time::Instant;
 
@@ -25,7 +25,6 @@ use crate::{
     Side, Topic,
     host::{Describe, Lease, Settings},
     inbox::{Inbox, Offer},
-    message::HB_SEQ,
     pipe_fqcn,
 };
 

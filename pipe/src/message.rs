@@ -5,7 +5,10 @@ use std::{fmt, time::SystemTime};
 use cellnet_core::{
     fobs,
     message::{Message, Payload},
-    wire::Headers,
+    wire::{
+        Headers,
+        keys::pipe::{MSG_ID, MSG_TYPE, REQ_ID, START},
+    },
 };
 use uuid::Uuid;
 
@@ -189,13 +192,6 @@ pub fn text_payload(text: &str) -> Payload {
 fn unix_time() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
-
-// Names of headers. Source: `fuel/utils/pipe/cell_pipe.py`.
-const MSG_TYPE: &str = "cell_pipe.msg_type";
-const MSG_ID: &str = "cell_pipe.msg_id";
-const REQ_ID: &str = "cell_pipe.req_id";
-const START: &str = "cell_pipe.start";
-pub(crate) const HB_SEQ: &str = "cell_pipe.hb_seq";
 
 /// Ids are UUIDs or names of tasks; longer ones would make the memory of what was delivered large.
 const MAX_ID: usize = 256;

@@ -56,13 +56,14 @@ pub(crate) struct About {
 impl About {
     /// Takes over from the headers of a request; channel and topic are the application's.
     pub(crate) fn new(headers: &Headers, channel: ByteString, topic: ByteString) -> Self {
+        let address = headers.address();
         Self {
             channel,
             topic,
             request_id: headers.shared_text(cn::REQ_ID).unwrap_or_default(),
-            optional: headers.flag(cn::OPTIONAL),
-            secure: headers.flag(cn::SECURE),
-            cellnet: headers.get(cn::CELLNET),
+            optional: address.optional,
+            secure: address.secure,
+            cellnet: if address.cellnet { headers.get(cn::CELLNET) } else { None },
         }
     }
 
@@ -216,11 +217,17 @@ impl Inner {
                     secure: about.secure,
                     optional: about.optional,
                 };
-                let mut headers = self.written(link, &letter, &about.request_id, &reply.headers);
+                let mut own = reply.headers.clone();
                 if let Some(cellnet) = &about.cellnet {
-                    headers.set(cn::CELLNET, cellnet.clone());
+                    own.set(cn::CELLNET, cellnet.clone());
                 }
-                self.send_back(origin, link, headers, reply.payload.to_bytes()).await
+                let body = reply.payload.to_bytes();
+                let message = self.letter(link, &letter, &about.request_id, &own, body)?;
+                match link.end.is_cancelled() {
+                    // By name if the link that the request came from is gone.
+                    true => self.send(origin, message.headers, message.body).await.map(drop),
+                    false => self.push(link, message).await,
+                }
             }
             ReplyTo::Stream { id, about } => {
                 let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };

@@ -15,13 +15,10 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::{Letter, Link, Refused},
+    link::{Letter, Link, Outgoing, Refused},
     message::{Message, MessageKind, ReturnCode},
     stream::Progress,
-    wire::{
-        Headers,
-        keys::{channel_streams, cn},
-    },
+    wire::keys::{channel_streams, cn},
 };
 
 /// A request that is about to be made; await it for the reply.
@@ -114,8 +111,7 @@ impl Ask {
         // Who tells without end lets others have their turn.
         tokio::task::coop::consume_budget().await;
         let link = self.next_hop()?;
-        let (headers, body) = self.plain(&link, false);
-        let message = self.inner.outgoing(&link, headers, body)?;
+        let message = self.plain(&link, false)?;
         match link.outbox.try_push(message) {
             Ok(()) => Ok(()),
             Err(Refused::Closed(_)) => Err(self.inner.link_lost(&link)),
@@ -141,10 +137,10 @@ impl Ask {
         }
         let link = self.next_hop()?;
         let inner = self.inner.clone();
-        let (headers, body) = self.plain(&link, true);
+        let message = self.plain(&link, true)?;
         let mut ticket = inner.pending.begin(self.id, Some(self.target.clone()), link.id)?;
         let asked = async {
-            inner.send_by(&link, headers, body).await?;
+            inner.push(&link, message).await?;
             ticket.outcome().await
         };
         tokio::time::timeout(self.timeout, asked).await.unwrap_or(Err(RequestError::Timeout(self.timeout)))
@@ -179,7 +175,7 @@ impl Ask {
     }
 
     /// The message as it travels plainly.
-    fn plain(&mut self, link: &Link, reply_expected: bool) -> (Headers, bytes::Bytes) {
+    fn plain(&mut self, link: &Link, reply_expected: bool) -> Result<Outgoing, RequestError> {
         let own = std::mem::take(&mut self.message.headers);
         let filtered = !own.is_empty() && !self.inner.filters.none(Stage::OutgoingRequest);
         // A filter may have changed them.
@@ -196,8 +192,8 @@ impl Ask {
             optional: self.optional,
         };
         let id = &mut Uuid::encode_buffer();
-        let headers = self.inner.written(link, &letter, self.id.hyphenated().encode_lower(id), &own);
-        (headers, self.message.payload.to_bytes())
+        let id = self.id.hyphenated().encode_lower(id);
+        self.inner.letter(link, &letter, id, &own, self.message.payload.to_bytes())
     }
 
     async fn ask_locally(mut self) -> Result<Message, RequestError> {

@@ -26,8 +26,8 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) {
-        let channel = headers.text(cn::CHANNEL);
-        let (chunk, block) = (channel == Some(sm::STREAM_CHANNEL), self.blocks.concern(channel));
+        let (chunk, block) =
+            (headers.says(cn::CHANNEL, sm::STREAM_CHANNEL), self.blocks.concern(headers.text(cn::CHANNEL)));
         let cannot = |headers: &Headers, text: String| {
             self.refuse(
                 headers,
@@ -53,7 +53,8 @@ impl Inner {
         let Some(hop) = hop else {
             return cannot(&headers, format!("cannot forward: '{}' knows no way to '{target}'", self.me()));
         };
-        route::record(&mut headers, self.me(), unix_time());
+        let time = unix_time();
+        route::record(&mut headers, self.me(), time);
         if !headers.contains(cn::PAYLOAD_ENCODING) {
             headers.set(cn::PAYLOAD_ENCODING, Value::text("bytes"));
         }
@@ -61,7 +62,7 @@ impl Inner {
             let failure = Message::failure(error.code(), error.to_string());
             return self.refuse(&headers, Some(from), ReturnReason::CannotForward, failure);
         }
-        let message = self.addressed(&hop, headers, body);
+        let message = self.addressed(&hop, headers, body, time);
         if matches!(message.class, Class::Bulk(_)) && park.holds(hop.peer.as_str()) {
             return park.push(Parked { hop: hop.peer.clone(), message });
         }
@@ -110,8 +111,8 @@ impl Inner {
 
     /// Whether this is a chunk of a stream that was given up.
     fn is_discarded(&self, headers: &Headers) -> bool {
-        let is_data = headers.text(cn::CHANNEL) == Some(sm::STREAM_CHANNEL)
-            && headers.text(cn::TOPIC) == Some(sm::DATA_TOPIC);
+        let is_data =
+            headers.says(cn::CHANNEL, sm::STREAM_CHANNEL) && headers.says(cn::TOPIC, sm::DATA_TOPIC);
         if !is_data {
             return false;
         }

@@ -116,24 +116,18 @@ impl Inner {
         }
     }
 
-    /// The cell name under a key. Most are that of the neighbour, which needs no check again.
-    fn name(&self, link: &Link, headers: &Headers, key: &str) -> Option<Fqcn> {
-        let text = headers.text(key)?;
-        let known = [&link.peer, self.me()].into_iter().find(|name| name.as_str() == text);
-        known.cloned().or_else(|| headers.fqcn(key))
-    }
-
     /// Whether the link speaks for the origin of a message. If not, all that is to be done with it has been done.
     fn vouched(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) -> bool {
-        let Some(origin) = self.name(link, headers, cn::ORIGIN) else {
+        let address = headers.address();
+        let Some(origin) = &address.origin else {
             self.drop_message(link, "origin is missing or no cell name");
             return false;
         };
-        if link.speaks_for(&origin, self.me()) {
+        if link.speaks_for(origin, self.me()) {
             return true;
         }
         // One's own message that came back is no fraud but a loop, and whoever waits is told.
-        if origin == *self.me() && route::guard(headers, self.me()) == Err(route::RouteError::Loop) {
+        if origin == self.me() && route::guard(headers, self.me()) == Err(route::RouteError::Loop) {
             let text = format!("cannot forward: {}", route::RouteError::Loop);
             let failure = Message::failure(ReturnCode::COMM_ERROR, text);
             self.refuse(headers, Some(link), ReturnReason::CannotForward, failure);
@@ -158,25 +152,25 @@ impl Inner {
     /// that says so.
     fn refuse_oversize(self: &Arc<Self>, headers: Headers, link: &Arc<Link>, text: &str) {
         let failure = Message::failure(ReturnCode::MSG_TOO_BIG, text);
-        let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
-        let reply = headers.text(cn::MSG_TYPE) == Some(MessageKind::Reply.as_str());
+        let mine = headers.says(cn::DESTINATION, self.me().as_str());
+        let reply = headers.says(cn::MSG_TYPE, MessageKind::Reply.as_str());
         if !(mine && reply) {
             return self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
         }
         let mut headers = headers;
         headers.extend(&failure.headers);
         headers.set(cn::PAYLOAD_ENCODING, "none");
-        self.receive_reply(Some(link), headers, Bytes::new());
+        self.receive_reply(headers, Bytes::new());
     }
 
     fn take(self: &Arc<Self>, link: &Arc<Link>, park: &mut Park, mut headers: Headers, body: Bytes) {
-        let kind = headers.text(cn::MSG_TYPE).and_then(MessageKind::parse);
-        let mine = headers.text(cn::DESTINATION) == Some(self.me().as_str());
-        let target = if mine { Some(self.me().clone()) } else { headers.fqcn(cn::DESTINATION) };
-        let Some(target) = target else {
+        let address = headers.address();
+        let kind = address.kind.as_deref().and_then(MessageKind::parse);
+        let Some(target) = &address.destination else {
             return self.drop_message(link, "destination is missing or no cell name");
         };
-        if headers.text(cn::MSG_TYPE).is_none() {
+        let mine = target == self.me();
+        if address.kind.is_none() {
             return self.drop_message(link, "message type is missing");
         }
         if !self.vouched(link, &headers) {
@@ -195,9 +189,9 @@ impl Inner {
             }
         }
         if !mine {
-            return self.forward(link, park, &target, headers, body);
+            return self.forward(link, park, target, headers, body);
         }
-        if let Err(error) = route::guard(&headers, self.me()) {
+        if let Err(error) = route::join(&mut headers, self.me(), unix_time()) {
             let text = format!("'{target}': {error}");
             return self.refuse(
                 &headers,
@@ -206,21 +200,20 @@ impl Inner {
                 Message::failure(ReturnCode::COMM_ERROR, text),
             );
         }
-        route::record(&mut headers, self.me(), unix_time());
         match kind {
             Some(MessageKind::Request) => {
                 if park.holds(self.me().as_str())
-                    && !headers.flag(cn::REPLY_EXPECTED)
-                    && headers.text(cn::CHANNEL) != Some(sm::STREAM_CHANNEL)
+                    && !address.reply_expected
+                    && *address.channel != *sm::STREAM_CHANNEL
                 {
-                    return park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
+                    return park.push(Parked { hop: target.clone(), message: Outgoing::new(headers, body) });
                 }
                 let room = park.room().clone();
                 if let Err((headers, body)) = self.receive_message(link, &room, headers, body) {
-                    park.push(Parked { hop: target, message: Outgoing::new(headers, body) });
+                    park.push(Parked { hop: target.clone(), message: Outgoing::new(headers, body) });
                 }
             }
-            Some(MessageKind::Reply) => self.receive_reply(Some(link), headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             None => self.drop_message(link, "message type is unknown"),
         }
@@ -234,13 +227,13 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) -> Result<(), (Headers, Bytes)> {
-        let text = |key| headers.shared_text(key).unwrap_or_default();
-        let (channel, topic) = (text(cn::CHANNEL), text(cn::TOPIC));
-        if *channel == *sm::STREAM_CHANNEL {
+        let address = headers.address();
+        let (channel, topic) = (&address.channel, &address.topic);
+        if **channel == *sm::STREAM_CHANNEL {
             return self.streams.deliver(self, link, room, headers, body);
         }
-        if *channel == *cn::CELLNET_CHANNEL {
-            match &*topic {
+        if **channel == *cn::CELLNET_CHANNEL {
+            match &**topic {
                 cn::BYE => {
                     self.receive_bye(link, &headers);
                     return Ok(());
@@ -249,7 +242,7 @@ impl Inner {
                 _ => {}
             }
         }
-        let expected = headers.flag(cn::REPLY_EXPECTED);
+        let expected = address.reply_expected;
         let cost = body.len() + headers.memory();
         let unavailable = if self.links.stop.is_cancelled() {
             Some("is shutting down")
@@ -267,12 +260,12 @@ impl Inner {
             self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
             return Ok(());
         }
-        let about = About::new(&headers, channel, topic);
+        let about = About::new(&headers, channel.clone(), topic.clone());
         let reply_to = match expected {
             true => ReplyTo::Plain { link: link.clone(), about: about.clone() },
             false => ReplyTo::Nobody,
         };
-        let payload = Payload::from_wire(headers.text(cn::PAYLOAD_ENCODING), body);
+        let payload = Payload::from_wire(address.encoding.as_deref(), body);
         self.dispatch(Some(link), about, reply_to, Message { headers, payload }, cost);
         Ok(())
     }
@@ -286,9 +279,7 @@ impl Inner {
         mut message: Message,
         cost: usize,
     ) {
-        let origin =
-            link.and_then(|link| self.name(link, &message.headers, cn::ORIGIN)).or_else(|| message.origin());
-        let origin = origin.unwrap_or_else(|| self.me().clone());
+        let origin = message.headers.address().origin.clone().unwrap_or_else(|| self.me().clone());
         let About { channel, topic, .. } = about;
         let mut passing = Passing {
             headers: &mut message.headers,
@@ -333,7 +324,7 @@ impl Inner {
     /// Takes an answer that this cell made to a message of its own which came back to it.
     pub(super) fn receive_own(self: &Arc<Self>, link: Option<&Arc<Link>>, headers: Headers, body: Bytes) {
         match headers.text(cn::MSG_TYPE).and_then(MessageKind::parse) {
-            Some(MessageKind::Reply) => self.receive_reply(link, headers, body),
+            Some(MessageKind::Reply) => self.receive_reply(headers, body),
             Some(MessageKind::Return) => self.receive_return(headers, body),
             // Answers to streams never find the intake full: only fire-and-forget requests are given back.
             _ => {
@@ -344,12 +335,8 @@ impl Inner {
         }
     }
 
-    fn receive_reply(&self, link: Option<&Arc<Link>>, mut headers: Headers, body: Bytes) {
-        let origin = match link {
-            Some(link) => self.name(link, &headers, cn::ORIGIN),
-            None => headers.fqcn(cn::ORIGIN),
-        };
-        let Some(origin) = origin else { return };
+    fn receive_reply(&self, mut headers: Headers, body: Bytes) {
+        let Some(origin) = headers.address().origin.clone() else { return };
         let ids = request_ids(&headers);
         let encoding = headers.shared_text(cn::PAYLOAD_ENCODING);
         let mut passing = Passing { headers: &mut headers, kind: Some(MessageKind::Reply), from: None };
@@ -391,7 +378,7 @@ impl Inner {
     /// A neighbour takes its leave: nothing is routed to it any more, and its connection is about to end.
     fn receive_bye(self: &Arc<Self>, link: &Arc<Link>, headers: &Headers) {
         // Somebody behind the neighbour cannot take leave for it.
-        if headers.text(cn::ORIGIN) == Some(link.peer.as_str()) {
+        if headers.says(cn::ORIGIN, link.peer.as_str()) {
             tracing::debug!(peer = %link.peer, "bye");
             self.links.table.dismiss(link);
             link.said_bye();

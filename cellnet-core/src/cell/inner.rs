@@ -95,10 +95,17 @@ impl Inner {
         headers
     }
 
-    /// The headers of a letter that goes out by a link, with those of the application. Theirs do not replace ours.
-    pub(crate) fn written(&self, link: &Link, letter: &Letter<&str>, id: &str, own: &Headers) -> Headers {
+    /// A letter that goes out by a link, with the headers of the application. Theirs do not replace ours.
+    pub(crate) fn letter(
+        &self,
+        link: &Link,
+        letter: &Letter<&str>,
+        id: &str,
+        own: &Headers,
+        body: Bytes,
+    ) -> Result<Outgoing, RequestError> {
         let time = unix_time();
-        let mut headers = link.drafts.headers(letter, || {
+        let mut headers = link.drafts.headers(letter, own, || {
             let mut headers = Headers::new();
             if !letter.code.is_empty() {
                 headers.set_text(cn::RETURN_CODE, letter.code);
@@ -116,21 +123,23 @@ impl Inner {
             headers.set_text(cn::ORIGIN, self.me().as_str());
             headers.set_text(cn::MSG_TYPE, letter.kind);
             route::record(&mut headers, self.me(), time);
-            self.address(&mut headers, &link.peer, 0);
+            self.address(&mut headers, &link.peer, body.len(), time);
             headers
         });
         headers.set_text(cn::REQ_ID, id);
         route::begin(&mut headers, self.me(), time);
-        headers.extend_absent(own);
-        headers
+        headers.set_uint(cn::PAYLOAD_LEN, body.len() as u64);
+        headers.set_f64(cn::SEND_TIME, time);
+        self.check(link, &headers, &body)?;
+        Ok(Outgoing::new(headers, body))
     }
 
     /// Completes headers for one hop.
-    fn address(&self, headers: &mut Headers, hop: &Fqcn, body: usize) {
+    pub(crate) fn address(&self, headers: &mut Headers, hop: &Fqcn, body: usize, time: f64) {
         headers.set_text(cn::FROM, self.me().as_str());
         headers.set_text(cn::TO, hop.as_str());
-        headers.set(cn::PAYLOAD_LEN, body as u64);
-        headers.set(cn::SEND_TIME, unix_time());
+        headers.set_uint(cn::PAYLOAD_LEN, body as u64);
+        headers.set_f64(cn::SEND_TIME, time);
     }
 
     /// Makes a message ready for a link, or says why it cannot travel by it.
@@ -141,12 +150,12 @@ impl Inner {
         body: Bytes,
     ) -> Result<Outgoing, RequestError> {
         self.check(link, &headers, &body)?;
-        Ok(self.addressed(link, headers, body))
+        Ok(self.addressed(link, headers, body, unix_time()))
     }
 
     /// Makes a message that was [checked](Self::check) ready for a link.
-    pub(crate) fn addressed(&self, link: &Link, mut headers: Headers, body: Bytes) -> Outgoing {
-        self.address(&mut headers, &link.peer, body.len());
+    pub(crate) fn addressed(&self, link: &Link, mut headers: Headers, body: Bytes, time: f64) -> Outgoing {
+        self.address(&mut headers, &link.peer, body.len(), time);
         Outgoing::new(headers, body)
     }
 

@@ -11,17 +11,26 @@ pub(crate) struct Drafts(Mutex<Recent>);
 
 #[derive(Debug, Default)]
 struct Recent {
-    drafts: Vec<(Letter<Box<str>>, Headers)>,
+    drafts: Vec<Draft>,
     /// The oldest, which the next new one replaces.
     oldest: usize,
 }
 
+#[derive(Debug)]
+struct Draft {
+    letter: Letter<Box<str>>,
+    /// Ours, and those of the application behind them.
+    headers: Headers,
+    ours: usize,
+}
+
 /// Kinds of messages that a conversation has at a time.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 
 /// What headers depend on, other than ids, times and sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Letter<T> {
+    /// What tells kinds of messages apart that are the same in everything else.
     pub(crate) kind: T,
     pub(crate) target: T,
     pub(crate) channel: T,
@@ -35,31 +44,45 @@ pub(crate) struct Letter<T> {
     pub(crate) optional: bool,
 }
 
-impl<T> Letter<T> {
-    fn map<'a, U>(&'a self, change: impl Fn(&'a T) -> U) -> Letter<U> {
-        let Self { kind, target, channel, topic, encoding, code, expects, secure, optional } = self;
-        Letter {
-            kind: change(kind),
-            target: change(target),
-            channel: change(channel),
-            topic: change(topic),
-            encoding: change(encoding),
-            code: change(code),
-            expects: *expects,
-            secure: *secure,
-            optional: *optional,
-        }
+impl Letter<&str> {
+    fn kept(&self) -> Letter<Box<str>> {
+        let Self { kind, target, channel, topic, encoding, code, expects, secure, optional } = *self;
+        let [kind, target, channel, topic, encoding, code] =
+            [kind, target, channel, topic, encoding, code].map(Box::from);
+        Letter { kind, target, channel, topic, encoding, code, expects, secure, optional }
+    }
+}
+
+impl Letter<Box<str>> {
+    fn is(&self, letter: &Letter<&str>) -> bool {
+        // What differs most comes first.
+        *self.topic == *letter.topic
+            && *self.channel == *letter.channel
+            && *self.target == *letter.target
+            && *self.kind == *letter.kind
+            && *self.encoding == *letter.encoding
+            && *self.code == *letter.code
+            && (self.expects, self.secure, self.optional) == (letter.expects, letter.secure, letter.optional)
     }
 }
 
 impl Drafts {
-    /// The headers of a letter: those that were written before, or what `write` writes.
-    pub(crate) fn headers(&self, letter: &Letter<&str>, write: impl FnOnce() -> Headers) -> Headers {
-        if let Some(headers) = self.recent().find(letter) {
+    /// The headers of a letter: those that were written before, or what `write` writes, with the application's `own`
+    /// behind them. Theirs do not replace ours.
+    pub(crate) fn headers(
+        &self,
+        letter: &Letter<&str>,
+        own: &Headers,
+        write: impl FnOnce() -> Headers,
+    ) -> Headers {
+        if let Some(headers) = self.recent().find(letter, own) {
             return headers;
         }
-        let headers = write();
-        self.recent().keep(letter, &headers);
+        let mut headers = write();
+        let ours = headers.len();
+        headers.extend_absent(own);
+        headers.settle();
+        self.recent().keep(letter, &headers, ours);
         headers
     }
 
@@ -69,21 +92,30 @@ impl Drafts {
 }
 
 impl Recent {
-    fn find(&self, letter: &Letter<&str>) -> Option<Headers> {
-        let (_, headers) = self.drafts.iter().find(|(known, _)| known.map(|text| &**text) == *letter)?;
-        Some(headers.roomy_copy())
+    fn find(&self, letter: &Letter<&str>, own: &Headers) -> Option<Headers> {
+        let Draft { headers, ours, .. } = self.drafts.iter().find(|draft| draft.is_of(letter, own))?;
+        let mut headers = headers.clone();
+        headers.update(own, *ours);
+        Some(headers)
     }
 
-    fn keep(&mut self, letter: &Letter<&str>, headers: &Headers) {
+    fn keep(&mut self, letter: &Letter<&str>, headers: &Headers, ours: usize) {
         if headers.memory() > MAX_BYTES {
             return;
         }
-        let draft = (letter.map(|text| Box::from(*text)), headers.clone());
+        let draft = Draft { letter: letter.kept(), headers: headers.clone(), ours };
         if self.drafts.len() < KEPT {
             return self.drafts.push(draft);
         }
         self.drafts[self.oldest] = draft;
         self.oldest = (self.oldest + 1) % KEPT;
+    }
+}
+
+impl Draft {
+    /// Whether it is one of such a letter with headers of these names.
+    fn is_of(&self, letter: &Letter<&str>, own: &Headers) -> bool {
+        self.letter.is(letter) && self.headers.have_room_for(own, self.ours)
     }
 }
 
@@ -111,15 +143,34 @@ mod tests {
     #[test]
     fn what_was_written_is_copied_until_newer_letters_take_its_place() {
         let drafts = Drafts::default();
-        let write = |topic: &str| drafts.headers(&letter(topic), || [("topic", topic)].into_iter().collect());
-        let known = |topic: &str| drafts.recent().find(&letter(topic)).is_some();
-        for topic in ["a", "b", "a", "c", "d"] {
+        let write = |topic: &str| {
+            drafts.headers(&letter(topic), &Headers::new(), || [("topic", topic)].into_iter().collect())
+        };
+        let known = |topic: &str| drafts.recent().find(&letter(topic), &Headers::new()).is_some();
+        let topics = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        for topic in ["a", "b", "a"].into_iter().chain(topics) {
             assert_eq!(write(topic).text("topic"), Some(topic));
         }
-        assert!(["a", "b", "c", "d"].into_iter().all(known));
-        write("e");
-        assert!(!known("a") && known("e"));
-        let other = Letter { expects: Some(false), ..letter("e") };
-        assert!(drafts.recent().find(&other).is_none());
+        assert!(topics.into_iter().all(known));
+        write("new");
+        assert!(!known("a") && known("b") && known("new"));
+        let other = Letter { expects: Some(false), ..letter("new") };
+        assert!(drafts.recent().find(&other, &Headers::new()).is_none());
+    }
+
+    #[test]
+    fn headers_of_the_application_go_behind_ours_and_do_not_replace_them() {
+        let drafts = Drafts::default();
+        let own = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Headers>();
+        let write = || own(&[("ours", "kept")]);
+        for value in ["one", "two", "three and longer"] {
+            let headers = drafts.headers(&letter("t"), &own(&[("ours", "lost"), ("x", value)]), write);
+            assert_eq!(headers, own(&[("ours", "kept"), ("x", value)]));
+        }
+        assert_eq!(drafts.recent().drafts.len(), 1);
+        for names in [&[("y", "1")][..], &[("x", "1"), ("y", "2")], &[]] {
+            let headers = drafts.headers(&letter("t"), &own(names), write);
+            assert_eq!(headers, own(&[&[("ours", "kept")], names].concat()));
+        }
     }
 }

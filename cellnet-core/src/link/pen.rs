@@ -22,7 +22,7 @@ use super::{
 use crate::{
     stats::Counters,
     transport::{Batch, Frame, FrameSender, TransportError},
-    wire::{FrameKind, HeadEncoder, HeadersError, MAX_FRAME, PREFIX_LEN, Prefix, keys::cn},
+    wire::{FrameKind, HeadEncoder, HeadersError, MAX_FRAME, MAX_HEADERS, PREFIX_LEN, Prefix, keys::cn},
 };
 
 /// The sending half of a lane. Clones are the same one; whoever holds its [`Ink`] writes, for as long as that does not
@@ -184,9 +184,12 @@ fn encode(
     numbers: &Numbers,
     space: &mut BytesMut,
 ) -> Result<Frame, EncodeError> {
-    let full = PREFIX_LEN + message.headers.encoded_len() + message.body.len();
-    if full > MAX_FRAME {
-        return Err(EncodeError::TooLong(full));
+    // Most bodies are so short that the headers need not be measured.
+    if message.body.len() > MAX_FRAME - PREFIX_LEN - MAX_HEADERS {
+        let full = PREFIX_LEN + message.headers.encoded_len() + message.body.len();
+        if full > MAX_FRAME {
+            return Err(EncodeError::TooLong(full));
+        }
     }
     if space.capacity() < PREFIX_LEN + USUAL_HEAD {
         *space = BytesMut::with_capacity(SPACE_BYTES);

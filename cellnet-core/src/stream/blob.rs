@@ -10,7 +10,7 @@ use crate::{
     fqcn::Fqcn,
     link::Link,
     message::Message,
-    wire::{Headers, keys::cn},
+    wire::keys::cn,
 };
 
 /// A message that travels as a stream.
@@ -55,7 +55,7 @@ pub(super) async fn send_by(
         size: body.len() as u64,
         optional,
     };
-    let headers: Headers = envelope.seal(inner, own);
+    let headers = envelope.seal(inner, Some(link), own);
     drop(blob.message);
     if body.len() <= config.chunk_size {
         let size = body.len() as u64;

@@ -68,7 +68,7 @@ impl Cell {
             size: size.unwrap_or(0),
             optional: own.flag(cn::OPTIONAL),
         };
-        let headers = envelope.seal(inner, own);
+        let headers = envelope.seal(inner, Some(&link), own);
         let outlet = Outlet::new(inner, &link, (id, target), headers, (&config, size), None);
         Ok(OutgoingStream { outlet, partial: BytesMut::new(), rest: Bytes::new(), chunk: config.chunk_size })
     }

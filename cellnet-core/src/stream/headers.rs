@@ -8,8 +8,9 @@ use super::{ChunkHeader, SendChunk};
 use crate::{
     cell::{Inner, Passing, Stage, name},
     fqcn::Fqcn,
-    link::Link,
-    message::{Message, MessageKind, Payload},
+    link::{Letter, Link},
+    message::{Message, MessageKind, Payload, unix_time},
+    route,
     wire::{
         Headers, Value,
         keys::{cn, sm},
@@ -33,24 +34,60 @@ pub(super) struct Envelope<'a> {
 
 impl Envelope<'_> {
     /// The headers of the first chunk, complete if it is the only one. The application's go on every chunk, as in the
-    /// reference.
-    pub(super) fn seal(self, inner: &Inner, own: Headers) -> Headers {
-        let mut headers = own;
-        let header = ChunkHeader {
-            size: self.size,
-            channel: Some(self.channel),
-            topic: Some(self.topic),
-            encoding: self.encoding.map(ByteString::from_static),
-            optional: self.optional,
-            ..ChunkHeader::data(self.id, 0, 0, true)
-        };
+    /// reference, and do not replace ours. `link` is the one that it is going to take, if that is known.
+    pub(super) fn seal(self, inner: &Inner, link: Option<&Link>, mut own: Headers) -> Headers {
         // Headers of a message that came from elsewhere must not pass for this stream's.
         for stale in [sm::REQ_ID, sm::ERROR, sm::PAYLOAD_ENCODING] {
-            headers.remove(stale);
+            own.remove(stale);
         }
-        ChunkHeader { req_id: self.request_id, ..header }.write(&mut headers);
-        carry(&mut headers, sm::DATA_TOPIC, "bytes");
-        inner.headers(MessageKind::Request, self.target, headers)
+        let (optional, secure) = (own.flag(cn::OPTIONAL), own.flag(cn::SECURE));
+        let letter = Letter {
+            kind: if self.optional { "optional data" } else { "data" },
+            target: self.target.as_str(),
+            channel: &self.channel,
+            topic: &self.topic,
+            encoding: self.encoding.unwrap_or_default(),
+            code: "",
+            expects: Some(self.request_id.is_some()),
+            secure,
+            optional,
+        };
+        let write = || {
+            let mut headers = Headers::new();
+            let header = ChunkHeader {
+                size: self.size,
+                channel: Some(self.channel.clone()),
+                topic: Some(self.topic.clone()),
+                encoding: self.encoding.map(ByteString::from_static),
+                optional: self.optional,
+                req_id: self.request_id.clone(),
+                ..ChunkHeader::data(self.id, 0, 0, true)
+            };
+            header.write(&mut headers);
+            headers.set(cn::OPTIONAL, optional);
+            headers.set(cn::SECURE, secure);
+            carry(&mut headers, sm::DATA_TOPIC, "bytes");
+            let mut headers = inner.headers(MessageKind::Request, self.target, headers);
+            if let Some(link) = link {
+                inner.address(&mut headers, &link.peer, 0, 0.0);
+            }
+            headers
+        };
+        let mut headers = match link {
+            Some(link) => link.drafts.headers(&letter, &own, write),
+            None => {
+                let mut headers = write();
+                headers.extend_absent(&own);
+                headers
+            }
+        };
+        headers.set_uint(sm::ID, self.id);
+        headers.set_uint(sm::SIZE, self.size);
+        if let Some(id) = &self.request_id {
+            headers.set_text(sm::REQ_ID, id);
+        }
+        route::begin(&mut headers, inner.me(), unix_time());
+        headers
     }
 }
 
@@ -91,7 +128,7 @@ pub(crate) fn refusal(
         size: 0,
         optional: chunk.optional,
     };
-    envelope.seal(inner, own)
+    envelope.seal(inner, None, own)
 }
 
 /// The headers of an ERROR about a stream, by `topic` towards its sender or its receiver.
@@ -215,7 +252,7 @@ mod tests {
         let cell = Cell::builder("site-1".parse().unwrap()).start().await.unwrap();
         let inner = cell.inner();
         let server = Fqcn::server();
-        let request = envelope(&server).seal(inner, Headers::new());
+        let request = envelope(&server).seal(inner, None, Headers::new());
         assert_keys(&request, &[&CARRIER[..], &DATA[..], &["sm__ri"]].concat());
         assert_eq!(request.text(cn::PAYLOAD_ENCODING), Some("bytes"));
         let chunk = ChunkHeader::parse(&request).unwrap();
@@ -240,9 +277,9 @@ mod tests {
     async fn a_message_that_is_passed_on_takes_nothing_along_from_its_stream() {
         let cell = Cell::builder("site-1".parse().unwrap()).start().await.unwrap();
         let server = Fqcn::server();
-        let old = envelope(&server).seal(cell.inner(), Headers::new());
+        let old = envelope(&server).seal(cell.inner(), None, Headers::new());
         let told = Envelope { request_id: None, encoding: None, ..envelope(&server) };
-        let told = told.seal(cell.inner(), old);
+        let told = told.seal(cell.inner(), None, old);
         let chunk = ChunkHeader::parse(&told).unwrap();
         assert_eq!((chunk.req_id, chunk.encoding), (None, None));
     }

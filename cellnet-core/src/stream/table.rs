@@ -24,10 +24,7 @@ use crate::{
     cell::{CellConfig, Inner, RequestError},
     link::Link,
     stats::Budget,
-    wire::{
-        Headers,
-        keys::{cn, sm},
-    },
+    wire::{Headers, keys::sm},
 };
 
 /// The streams of a cell, in both directions.
@@ -81,10 +78,11 @@ impl Streams {
             tracing::debug!(peer = %link.peer, why, "stream message dropped");
             Ok(())
         };
-        let Some(origin) = headers.fqcn(cn::ORIGIN) else {
+        let address = headers.address();
+        let Some(origin) = address.origin.clone() else {
             return drop_it("it has no origin");
         };
-        let from_sender = headers.text(cn::TOPIC) == Some(sm::DATA_TOPIC);
+        let from_sender = *address.topic == *sm::DATA_TOPIC;
         let chunk = match ChunkHeader::parse(&headers) {
             Ok(chunk) => chunk,
             Err(error) => {

@@ -104,6 +104,22 @@ pub mod sm {
     }
 }
 
+/// Headers of the messages of a pipe. Source: `fuel/utils/pipe/cell_pipe.py`.
+pub mod pipe {
+    names! {
+        /// `REQ` or `REP`.
+        MSG_TYPE = "cell_pipe.msg_type";
+        /// The message's own id.
+        MSG_ID = "cell_pipe.msg_id";
+        /// The id of the message that it answers.
+        REQ_ID = "cell_pipe.req_id";
+        /// Unix time at which it was made.
+        START = "cell_pipe.start";
+        /// Number of a heartbeat.
+        HB_SEQ = "cell_pipe.hb_seq";
+    }
+}
+
 /// Channels whose messages never stream; an empty name does not either. Source: `fuel/f3/cellnet/cell.py`.
 pub const PLAIN_CHANNELS: [&str; 8] = [
     "admin",

@@ -160,7 +160,8 @@ impl<'a> Scanner<'a> {
         Ok(bytes)
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    /// Passes so many bytes, whatever they are.
+    pub(super) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let bytes = self.rest().first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.at += N;
         Ok(*bytes)

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, fmt};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Entry, F64, MAX_ENTRY, SPECIAL, TABLE, TIME, Varying, last_time, length, times};
-use crate::wire::{DecodeError, Headers, Limits, Scanner};
+use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, length, may_enter};
+use crate::wire::{DecodeError, Headers, Limits, MAX_HEADERS, Scanner, headers::Varying};
 
 /// Reads the heads of one lane.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(crate) struct HeadDecoder {
     /// Heads that came in full not long ago, newest first: one that is like them needs no look at all of it.
     recent: VecDeque<Headers>,
     /// `None` where short heads were not agreed.
-    table: Option<Vec<Entry>>,
+    table: Option<Vec<Headers>>,
 }
 
 /// Why a head cannot be read.
@@ -60,7 +60,7 @@ impl HeadDecoder {
             return Ok(headers);
         }
         let headers = Headers::decode(head)?;
-        if head.len() <= MAX_ENTRY && !head.is_empty() {
+        if may_enter(&headers, head.len()).is_ok() && !headers.is_empty() {
             self.recent.truncate(RECENT - 1);
             self.recent.push_front(headers.detached());
         }
@@ -69,15 +69,14 @@ impl HeadDecoder {
 }
 
 /// A head in full that becomes an entry. The table grows by one entry at a time.
-fn enter(table: &mut Vec<Entry>, head: &Bytes) -> Result<Headers, DecodeError> {
+fn enter(table: &mut Vec<Headers>, head: &Bytes) -> Result<Headers, DecodeError> {
     let at = usize::from(*head.get(1).ok_or(DecodeError::Truncated)?);
     let full = head.slice(2..);
-    if full.len() > MAX_ENTRY {
-        return Err(DecodeError::TooLong(MAX_ENTRY));
-    }
     let headers = Headers::decode(&full)?;
-    let entry = Entry::new(&headers);
+    may_enter(&headers, full.len())?;
+    let entry = headers.detached();
     match at {
+        _ if full.is_empty() => return Err(DecodeError::Truncated),
         _ if at < table.len() => table[at] = entry,
         _ if at == table.len() && at < TABLE => table.push(entry),
         _ => return Err(DecodeError::Expected("the next index of the table")),
@@ -86,61 +85,57 @@ fn enter(table: &mut Vec<Entry>, head: &Bytes) -> Result<Headers, DecodeError> {
 }
 
 /// The headers of an entry with the values that are in `rest`.
-fn lengthen(entry: &Entry, mut rest: &[u8], body: usize) -> Result<Headers, DecodeError> {
+fn lengthen(entry: &Headers, rest: &[u8], body: usize) -> Result<Headers, DecodeError> {
     let mut last: Option<[u8; TIME]> = None;
-    let headers = entry.headers.revised(&entry.varying, |varying, before, out| {
+    // One for all values, which together are what a head in full may have.
+    let mut scanner = Scanner::new(rest, Limits::HEADERS);
+    let headers = entry.revised(|varying, before, out| {
         let start = out.len();
-        match rest.split_first() {
-            Some((&SPECIAL, short)) => {
-                rest = short;
-                match varying {
-                    Varying::Id => {
-                        let id = Uuid::from_bytes(*take::<16>(&mut rest)?);
-                        out.extend_from_slice(&[0xd9, 36]);
-                        out.extend_from_slice(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
-                    }
-                    Varying::Route => {
-                        out.extend_from_slice(before);
-                        for at in times(before).ok_or(NO_ROUTE)? {
-                            let at = start + at.ok_or(NO_ROUTE)?;
-                            out[at..at + TIME].copy_from_slice(take::<TIME>(&mut rest)?);
-                        }
-                    }
-                    Varying::SendTime => {
-                        out.push(F64);
-                        out.extend_from_slice(&last.ok_or(NO_ROUTE)?);
-                    }
-                    Varying::Length => out.extend_from_slice(length(&mut [0; 9], body)),
-                    Varying::Number => return Err(DecodeError::Reserved),
+        if scanner.rest().first() != Some(&SPECIAL) {
+            let from = scanner.at();
+            scanner.skip(1)?;
+            out.extend_from_slice(&rest[from..scanner.at()]);
+            if varying == Varying::Route {
+                last = last_time(&out[start..]);
+            }
+            return Ok(());
+        }
+        scanner.fixed::<1>()?;
+        match varying {
+            Varying::Id => put_uuid(Uuid::from_bytes(scanner.fixed()?), out),
+            Varying::Route => {
+                out.extend_from_slice(before);
+                last = None;
+                for hop in Hops::of(before).ok_or(NO_ROUTE)? {
+                    let at = start + hop.and_then(|hop| hop.time).ok_or(NO_ROUTE)?;
+                    let time = scanner.fixed::<TIME>()?;
+                    out[at..at + TIME].copy_from_slice(&time);
+                    last = Some(time);
                 }
             }
-            _ => {
-                let mut scanner = Scanner::new(rest, Limits::HEADERS);
-                scanner.skip(1)?;
-                let (value, left) = rest.split_at(scanner.at());
-                out.extend_from_slice(value);
-                rest = left;
+            Varying::SendTime => {
+                out.push(F64);
+                out.extend_from_slice(&last.ok_or(NO_ROUTE)?);
             }
-        }
-        if varying == Varying::Route {
-            last = last_time(&out[start..]);
+            Varying::Length => out.extend_from_slice(length(&mut [0; 9], body)),
+            Varying::Number => return Err(DecodeError::Reserved),
         }
         Ok(())
     })?;
-    match rest.len() {
-        0 => Ok(headers),
+    match scanner.rest().len() {
+        0 if headers.encoded_len() <= MAX_HEADERS => Ok(headers),
+        0 => Err(DecodeError::TooLong(MAX_HEADERS)),
         left => Err(DecodeError::Trailing(left)),
     }
 }
 
-const NO_ROUTE: DecodeError = DecodeError::Expected("a route with times before it");
-
-/// The first bytes of what is left.
-fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], DecodeError> {
-    let (taken, left) = rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
-    *rest = left;
-    Ok(taken)
+/// Appends an id as it is usually written.
+fn put_uuid(id: Uuid, out: &mut Vec<u8>) {
+    out.extend_from_slice(&UUID_MARKER);
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
 }
+
+const NO_ROUTE: DecodeError = DecodeError::Expected("a route with times before it");
 
 impl fmt::Debug for HeadDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

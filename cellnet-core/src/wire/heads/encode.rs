@@ -8,8 +8,8 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::{Entry, F64, MAX_ENTRY, SPECIAL, TABLE, TIME, Varying, last_time, length, times};
-use crate::wire::{Headers, HeadersError, Limits, MAX_HEADERS, Scanner, Shape};
+use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, length, may_enter};
+use crate::wire::{Headers, HeadersError, MAX_HEADERS, headers::Varying};
 
 /// Writes the heads of one lane: in full, or short where that was agreed.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(crate) struct HeadEncoder {
 
 /// What the decoder at the other end knows.
 struct Table {
-    entries: Vec<Entry>,
+    entries: Vec<Headers>,
     /// Of the entries, by what does not vary in them.
     hashes: Vec<u64>,
     /// The entry that the message before was like: the next one often is too.
@@ -68,18 +68,22 @@ impl HeadEncoder {
 
 impl Table {
     fn encode(&mut self, headers: &Headers, body: usize, out: &mut BytesMut) -> Result<(), HeadersError> {
-        if self.shorten(self.last, headers, body, out) {
-            return Ok(());
+        let is_kin = |entry: &Headers| entry.are_kin(headers);
+        let known = match self.entries.get(self.last).is_some_and(is_kin) {
+            true => Some(self.last),
+            false => self.entries.iter().position(is_kin),
+        };
+        if let Some(at) = known {
+            return self.shorten(at, headers, body, out);
         }
         let hash = self.hash(headers);
         if let Some(at) = self.hashes.iter().position(|known| *known == hash) {
-            if self.shorten(at, headers, body, out) {
-                self.last = at;
-                return Ok(());
+            if self.entries[at].are_alike(headers) {
+                return self.shorten(at, headers, body, out);
             }
             return headers.encode(out);
         }
-        if headers.encoded_len() > MAX_ENTRY || !self.has_seen(hash) {
+        if may_enter(headers, headers.encoded_len()).is_err() || !self.has_seen(hash) {
             return headers.encode(out);
         }
         if let Some(at) = self.enter(hash, headers) {
@@ -89,38 +93,34 @@ impl Table {
         headers.encode(out)
     }
 
-    /// Appends a short head, if the entry is like the headers.
-    fn shorten(&self, at: usize, headers: &Headers, body: usize, out: &mut BytesMut) -> bool {
+    /// Appends the head of headers that are like an entry: short, unless that is too long.
+    fn shorten(
+        &mut self,
+        at: usize,
+        headers: &Headers,
+        body: usize,
+        out: &mut BytesMut,
+    ) -> Result<(), HeadersError> {
+        self.last = at;
         let start = out.len();
-        let entry = self.entries.get(at).filter(|entry| entry.headers.len() == headers.len());
-        let Some(entry) = entry else { return false };
         out.put_u8(at as u8);
         let mut last = None;
-        let pairs = headers.parts().zip(entry.headers.parts()).zip(&entry.varying);
-        for (((key, value, whole), (entry_key, before, entry_whole)), varying) in pairs {
-            let alike = match varying {
-                Some(_) => key == entry_key,
-                None => whole == entry_whole,
-            };
-            if !alike {
-                out.truncate(start);
-                return false;
-            }
-            let Some(varying) = varying else { continue };
+        for ((varying, value), (_, before)) in headers.varying().iter().zip(&self.entries[at].varying()) {
             put_varying(*varying, value, before, body, &mut last, out);
         }
-        let fits = out.len() - start <= MAX_HEADERS;
-        if !fits {
-            out.truncate(start);
+        if out.len() - start <= MAX_HEADERS {
+            return Ok(());
         }
-        fits
+        out.truncate(start);
+        headers.encode(out)
     }
 
     /// Of everything that does not vary.
     fn hash(&self, headers: &Headers) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        for (key, _, whole) in headers.parts() {
-            hasher.write(if Varying::of(key).is_some() { key } else { whole });
+        for (key, value) in headers.steady() {
+            hasher.write(key);
+            hasher.write(value.unwrap_or_default());
         }
         hasher.finish()
     }
@@ -139,7 +139,8 @@ impl Table {
     fn enter(&mut self, hash: u64, headers: &Headers) -> Option<usize> {
         let mut block = BytesMut::with_capacity(headers.encoded_len());
         headers.encode(&mut block).ok()?;
-        let entry = Entry::new(&Headers::decode(&block.freeze()).ok()?);
+        Headers::decode(&block.freeze()).ok()?;
+        let entry = headers.detached();
         if self.entries.len() < TABLE {
             self.hashes.push(hash);
             self.entries.push(entry);
@@ -167,8 +168,9 @@ fn put_varying(
     let short = match varying {
         Varying::Id => put_uuid(value, out),
         Varying::Route => {
-            *last = last_time(value);
-            put_times(value, before, out)
+            let times = put_times(value, before, out);
+            *last = times.unwrap_or_else(|| last_time(value));
+            times.is_some()
         }
         Varying::SendTime => last.is_some_and(|last| value.split_first() == Some((&F64, &last))),
         Varying::Length => value == length(&mut [0; 9], body),
@@ -182,26 +184,27 @@ fn put_varying(
 
 /// Appends an id, if it is a UUID as they are usually written.
 fn put_uuid(value: &[u8], out: &mut BytesMut) -> bool {
-    let Ok(Shape::Text(text)) = Scanner::new(value, Limits::SMALL).step() else { return false };
-    let Ok(id) = Uuid::try_parse(text) else { return false };
-    let usual = value.len() == 2 + text.len() && *id.hyphenated().encode_lower(&mut [0; 36]) == *text;
+    let Some((&UUID_MARKER, text)) = value.split_first_chunk() else { return false };
+    let Ok(id) = Uuid::try_parse_ascii(text) else { return false };
+    let usual = id.hyphenated().encode_lower(&mut [0; 36]).as_bytes() == text;
     if usual {
         out.put_slice(id.as_bytes());
     }
     usual
 }
 
-/// Appends the times of a route that is an earlier one in everything else.
-fn put_times(route: &[u8], before: &[u8], out: &mut BytesMut) -> bool {
-    let Some(times) = times(route).filter(|_| route.len() == before.len()) else { return false };
-    let mut end = 0;
-    for at in times {
+/// Appends the times of a route that is an earlier one in everything else. Gives the last of them, if there is one.
+fn put_times(route: &[u8], before: &[u8], out: &mut BytesMut) -> Option<Option<[u8; TIME]>> {
+    let hops = Hops::of(route).filter(|_| route.len() == before.len())?;
+    let (mut end, mut last) = (0, None);
+    for hop in hops {
         // What is the same up to a time has the time in the same place.
-        let Some(at) = at.filter(|at| route[end..*at] == before[end..*at]) else { return false };
-        end = at + TIME;
-        out.put_slice(&route[at..end]);
+        let at = hop?.time.filter(|at| route[end..*at] == before[end..*at])?;
+        let time = *route[at..].first_chunk()?;
+        out.put_slice(&time);
+        (end, last) = (at + TIME, Some(time));
     }
-    route[end..] == before[end..]
+    (route[end..] == before[end..]).then_some(last)
 }
 
 impl fmt::Debug for HeadEncoder {

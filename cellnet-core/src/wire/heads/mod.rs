@@ -2,7 +2,7 @@
 //!
 //! Most messages of a lane look like an earlier one in all but a few headers: an id, times, sizes, numbers of chunks.
 //! So the two ends of a lane share a table of heads, as HPACK's ends do. A head in full may come with the command to
-//! enter it into the table; a short one names an entry and has only the values that [vary](Varying).
+//! enter it into the table; a short one names an entry and has only the values that [vary](super::headers::Varying).
 //!
 //! | first byte | what follows |
 //! | --- | --- |
@@ -24,8 +24,8 @@ pub(crate) use decode::{HeadDecoder, HeadError};
 pub(crate) use encode::HeadEncoder;
 
 use super::{
-    Headers, Limits, Scanner, Shape,
-    keys::{cn, sm},
+    DecodeError, Headers,
+    hops::{F64, Hops, TIME},
 };
 
 /// What a cell that reads short heads says of itself in HELLO and READY.
@@ -34,80 +34,27 @@ pub const COMPACT_HEADS: &str = "compact-heads/1";
 /// Entries of a table.
 const TABLE: usize = 32;
 
-/// The longest head that may be entered.
+/// The longest head that may be entered, in bytes and headers. What is known of a header takes memory too, so an entry is
+/// some 3 KiB at most.
 const MAX_ENTRY: usize = 1024;
+const MAX_ENTRY_HEADERS: usize = 64;
 
 /// Where no value of MessagePack begins.
 const SPECIAL: u8 = 0xc1;
 
-/// A head that both ends of a lane know.
-#[derive(Debug)]
-struct Entry {
-    headers: Headers,
-    /// Of each header, how its value travels if it may be another one.
-    varying: Box<[Option<Varying>]>,
-}
-
-/// Headers that have another value in nearly every message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Varying {
-    /// Usually a UUID.
-    Id,
-    /// Who handled the message and when.
-    Route,
-    /// Usually the last time of the route, or a moment later.
-    SendTime,
-    /// Usually that of the body.
-    Length,
-    Number,
-}
-
-impl Entry {
-    /// Keeps a copy.
-    fn new(headers: &Headers) -> Self {
-        let varying = headers.parts().map(|(key, ..)| Varying::of(key)).collect();
-        Self { headers: headers.detached(), varying }
+/// Whether a head may be entered.
+fn may_enter(headers: &Headers, bytes: usize) -> Result<(), DecodeError> {
+    match (bytes, headers.len()) {
+        (..=MAX_ENTRY, ..=MAX_ENTRY_HEADERS) => Ok(()),
+        (..=MAX_ENTRY, _) => Err(DecodeError::TooMany(MAX_ENTRY_HEADERS)),
+        _ => Err(DecodeError::TooLong(MAX_ENTRY)),
     }
-}
-
-impl Varying {
-    fn of(key: &[u8]) -> Option<Self> {
-        let known = [
-            (cn::REQ_ID, Self::Id),
-            (cn::MSG_ROOT_ID, Self::Id),
-            (sm::REQ_ID, Self::Id),
-            (cn::ROUTE, Self::Route),
-            (cn::SEND_TIME, Self::SendTime),
-            (cn::PAYLOAD_LEN, Self::Length),
-            (sm::ID, Self::Number),
-            (sm::SEQUENCE, Self::Number),
-            (sm::OFFSET, Self::Number),
-            (sm::SIZE, Self::Number),
-        ];
-        // Cheaper than ten comparisons: what the keys have in common, and nearly no other has.
-        if !matches!(key.len(), 6 | 9 | 10 | 13 | 15) {
-            return None;
-        }
-        known.into_iter().find(|(known, _)| known.as_bytes() == key).map(|(_, varying)| varying)
-    }
-}
-
-/// Where in an encoded route the times of its hops are, 8 bytes each. `None` if it is no list, and in the place of a
-/// hop that is no name with such a time.
-fn times(route: &[u8]) -> Option<impl Iterator<Item = Option<usize>>> {
-    let mut scanner = Scanner::new(route, Limits::SMALL);
-    let Ok(Shape::Array(len)) = scanner.step() else { return None };
-    Some((0..len).map(move |_| {
-        let Ok(Shape::Array(2)) = scanner.step() else { return None };
-        let Ok(Shape::Text(_)) = scanner.step() else { return None };
-        let Ok(Shape::F64(_)) = scanner.step() else { return None };
-        Some(scanner.at() - TIME)
-    }))
 }
 
 /// The last time of an encoded route.
 fn last_time(route: &[u8]) -> Option<[u8; TIME]> {
-    route.get(times(route)?.last()??..)?.first_chunk().copied()
+    let at = Hops::of(route)?.last()??.time?;
+    route.get(at..)?.first_chunk().copied()
 }
 
 /// The length of a body as it is usually written, in `space`.
@@ -118,11 +65,8 @@ fn length(space: &mut [u8; 9], body: usize) -> &[u8] {
     &space[..9 - left]
 }
 
-/// Bytes of a time without its marker.
-const TIME: usize = 8;
-
-/// The marker of a time.
-const F64: u8 = 0xcb;
+/// The marker of a UUID as text.
+const UUID_MARKER: [u8; 2] = [0xd9, 36];
 
 #[cfg(test)]
 mod tests;

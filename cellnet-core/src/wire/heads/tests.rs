@@ -2,7 +2,11 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{DecodeError, Headers, Value};
+use crate::wire::{
+    DecodeError, Headers, Value,
+    headers::Varying,
+    keys::{cn, sm},
+};
 
 /// Both ends of a lane.
 struct Lane {
