@@ -67,6 +67,21 @@ async fn everybody_else_gets_plain_ones() {
     }
 }
 
+/// Nobody answers a READY, so who opens with one never hears that this cell reads short heads.
+#[tokio::test(start_paused = true)]
+async fn who_was_offered_nothing_neither_gets_short_heads_nor_may_send_them() {
+    let sim = Sim::new();
+    let server = server(&sim).await;
+    let mut raw = Raw::connect(&sim).await;
+    raw.open(FrameKind::Ready, "site", Some(&[COMPACT_HEADS])).await;
+    for head in heads(&mut raw, 4).await {
+        assert!(Headers::decode(&head).is_ok(), "{head:?}");
+    }
+    raw.head(&[0]).await;
+    assert!(raw.is_alive("site").await);
+    assert_eq!(server.counters().dropped.get(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_offered_is_said_in_ready() {
     for compact in [true, false] {
