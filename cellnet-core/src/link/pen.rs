@@ -44,6 +44,7 @@ impl Pen {
             counters,
             taken: Vec::new(),
             batch: Batch::new(),
+            writing: false,
             failure: None,
             rested: Instant::now(),
         })))
@@ -56,7 +57,7 @@ impl Pen {
     /// The ink, if nobody writes and nobody did a moment ago.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
         let ink = self.0.try_lock().ok()?;
-        (ink.tx.is_some() && ink.taken.is_empty() && ink.rested.elapsed() >= QUIET).then_some(ink)
+        (ink.tx.is_some() && !ink.writing && ink.rested.elapsed() >= QUIET).then_some(ink)
     }
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Ink {
     pub(super) taken: Vec<Outgoing>,
     batch: Batch,
     heads: HeadEncoder,
+    /// Whether something was taken, be it a signal alone, and not all of it is written.
+    writing: bool,
     /// What a write that did not wait has found.
     failure: Option<TransportError>,
     /// When all was written.
@@ -82,6 +85,7 @@ pub(super) struct Ink {
 impl Ink {
     /// Takes messages to be written, signals first.
     pub(super) fn dip(&mut self, signals: Signals, messages: &mut Vec<Outgoing>) {
+        self.writing = true;
         push_signals(signals, &mut self.batch, &self.numbers);
         messages.drain(..).for_each(|message| self.take(message));
     }
@@ -113,6 +117,7 @@ impl Ink {
             }
         }
         self.taken.clear();
+        self.writing = false;
         self.rested = Instant::now();
         Poll::Ready(Ok(()))
     }
@@ -128,6 +133,7 @@ impl Ink {
 
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
+        self.writing = true;
         self.take(message);
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => true,
@@ -355,6 +361,18 @@ mod tests {
         assert!(driver.state().relaxed);
         let ink = pen.ink();
         assert_eq!((outbox.capacity(), ink.taken.capacity(), ink.batch.capacity()), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_that_is_half_written_is_something_under_way() {
+        let (driver, pen, outbox) = lane().await;
+        driver.state().blocked = true;
+        outbox.ping();
+        let (signals, mut messages) = take(&outbox).await;
+        pen.ink().dip(signals, &mut messages);
+        assert!(poll_fn(|cx| Poll::Ready(pen.ink().poll_flush(cx))).await.is_pending());
+        outbox.relax();
+        assert!(!driver.state().relaxed);
     }
 
     #[tokio::test(start_paused = true)]
