@@ -98,6 +98,7 @@ mod tests {
     use std::{
         future::poll_fn,
         sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        time::Duration,
     };
 
     use tokio::sync::{Notify, oneshot};
@@ -153,10 +154,16 @@ mod tests {
             }
             done.send(()).unwrap();
         }));
-        for _ in 0..rounds {
-            told.notify_one();
-            back.notified().await;
-        }
-        ended.await.unwrap();
+        let all = async {
+            for _ in 0..rounds {
+                told.notify_one();
+                back.notified().await;
+            }
+            ended.await.unwrap();
+        };
+        tokio::time::timeout(FOR_EVER, all).await.expect("a wake was lost");
     }
+
+    /// Much longer than the rounds take on any machine.
+    const FOR_EVER: Duration = Duration::from_secs(60);
 }

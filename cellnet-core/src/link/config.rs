@@ -45,8 +45,8 @@ pub struct LinkConfig {
     pub control_bytes: usize,
     /// Bytes that a link's reader may set aside for full next hops. 20 MiB.
     pub park_bytes: usize,
-    /// Whether heads travel in a short form to neighbours that offer it too, less than 40 bytes instead of 500. Yes. Other
-    /// neighbours, the Python reference among them, get plain ones in any case.
+    /// Whether heads travel in a short form to neighbours that offer it too, some 40 to 50 bytes instead of some 500. Yes.
+    /// Other neighbours, the Python reference among them, get plain ones in any case.
     pub compact_heads: bool,
     /// Neighbours that may have connected to a cell; more are closed. 65,536.
     pub max_links: usize,

@@ -65,6 +65,13 @@ pub(super) struct Opened {
     pub(super) early: Batch,
 }
 
+impl Opened {
+    /// Whether the peer hears what this cell offers: in our HELLO, or in the READY it waits for.
+    pub(super) fn hears_offers(&self) -> bool {
+        self.dialled || self.wants_ready
+    }
+}
+
 /// Opens a connection that we dialled: HELLO, READY, and with a stranger PING until PONG, because the reference drops
 /// data that comes before its READY took effect.
 pub(super) async fn active(links: &Links, connection: &mut Connection) -> Result<Opened, LinkError> {

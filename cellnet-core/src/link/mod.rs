@@ -134,6 +134,8 @@ pub(crate) struct Link {
     pub(crate) peer: Fqcn,
     /// What the peer told of itself; `None` for a stranger.
     pub(crate) cellnet: Option<Cellnet>,
+    /// Whether the peer was told what this cell offers.
+    offered: bool,
     pub(crate) info: ConnectionInfo,
     /// Whether this cell dialled the peer.
     pub(crate) dialled: bool,
@@ -236,6 +238,7 @@ impl Link {
             id: IDS.fetch_add(1, Relaxed),
             peer: opened.peer.clone(),
             cellnet: opened.hello.cellnet.clone(),
+            offered: opened.hears_offers(),
             info: connection.info.clone(),
             dialled: opened.dialled,
             outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
@@ -257,10 +260,11 @@ impl Link {
         (origin == top || top.is_ancestor_of(origin)) == inside
     }
 
-    /// Whether heads may travel in their short form. What is offered is what one reads, and what both offer is done.
+    /// Whether heads may travel in their short form. What is offered is what one reads, and what both have offered each
+    /// other is done.
     fn compact_heads(&self, config: &LinkConfig) -> bool {
-        let offered = |cellnet: &Cellnet| cellnet.features.iter().any(|feature| *feature == COMPACT_HEADS);
-        config.compact_heads && self.cellnet.as_ref().is_some_and(offered)
+        let offers = |cellnet: &Cellnet| cellnet.features.iter().any(|feature| *feature == COMPACT_HEADS);
+        config.compact_heads && self.offered && self.cellnet.as_ref().is_some_and(offers)
     }
 
     fn head_encoder(&self, config: &LinkConfig) -> HeadEncoder {

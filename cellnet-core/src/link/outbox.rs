@@ -67,6 +67,17 @@ pub(crate) struct Signals {
     pub(crate) rest: bool,
 }
 
+/// What a writer finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Something to write.
+    Work(Signals),
+    /// Nothing that was not taken before.
+    Nothing,
+    /// Nothing, and there will be nothing more.
+    End,
+}
+
 /// Queues in front of the writers of one link.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -75,8 +86,8 @@ pub(crate) struct Outbox {
     ready: Vec<Notify>,
     meter: Arc<Meter>,
     limits: Limits,
-    /// What the control lane is written with.
-    pen: OnceLock<Pen>,
+    /// What each lane is written with.
+    pens: Vec<OnceLock<Pen>>,
 }
 
 #[derive(Debug)]
@@ -164,13 +175,14 @@ impl Outbox {
                 control_bytes: config.control_bytes,
                 bulk_bytes: config.outbox_bytes,
             },
-            pen: OnceLock::new(),
+            pens: (0..=bulk_lanes).map(|_| OnceLock::new()).collect(),
         }
     }
 
-    /// Lets senders write by themselves while the control lane is idle.
-    pub(super) fn lend(&self, pen: Pen) {
-        self.pen.get_or_init(|| pen);
+    /// Lends what a lane is written with: to senders, which write by themselves while the control lane is idle, and to
+    /// [`relax`](Self::relax).
+    pub(super) fn lend(&self, lane: usize, pen: Pen) {
+        self.pens[lane].get_or_init(|| pen);
     }
 
     /// Takes a message if there is room; never waits.
@@ -213,7 +225,7 @@ impl Outbox {
             return Err(Refused::Closed(message));
         }
         if state.is_idle(&message.class)
-            && let Some(mut ink) = self.pen.get().and_then(Pen::idle)
+            && let Some(mut ink) = self.pens[0].get().and_then(Pen::idle)
         {
             drop(state);
             let written = ink.write_now(message);
@@ -269,18 +281,21 @@ impl Outbox {
         self.ready[0].notify_one();
     }
 
-    /// Messages that there is memory for.
+    /// Messages and frames that there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
+        let pens = self.pens.iter().filter_map(OnceLock::get);
+        let taken: usize = pens.map(|pen| pen.ink().capacity()).sum();
         let state = self.state();
-        state.bulk.iter().chain([&state.control]).map(|queue| queue.messages.capacity()).sum()
+        let queues = state.bulk.iter().chain([&state.control]);
+        taken + queues.map(|queue| queue.messages.capacity()).sum::<usize>()
     }
 
     /// Gives back memory that earlier messages needed, where none waits.
     pub(super) fn relax(&self) {
         self.state().relax();
-        if let Some(mut ink) = self.pen.get().and_then(Pen::idle) {
-            ink.relax();
+        for pen in self.pens.iter().filter_map(OnceLock::get) {
+            pen.idle().iter_mut().for_each(|ink| ink.relax());
         }
     }
 
@@ -293,34 +308,33 @@ impl Outbox {
         self.ready.iter().for_each(Notify::notify_one);
     }
 
-    /// Waits for something to write on a lane (0 is control) and moves up to a batch of it into `batch`. False when
-    /// the outbox is closed and nothing is left. Cancel safe.
-    pub(super) async fn take(&self, lane: usize, batch: &mut Vec<Outgoing>) -> Option<Signals> {
-        loop {
-            let ready = self.ready[lane].notified();
-            {
-                let mut state = self.state();
-                let single = self.ready.len() == 1;
-                if lane == 0 {
-                    state.writing = false;
-                }
-                let signals = if lane == 0 { std::mem::take(&mut state.signals) } else { Signals::default() };
-                state.fill(lane, single, batch);
-                if !batch.is_empty() {
-                    state.progress = Instant::now();
-                    if state.roomy(lane, single, &self.limits) {
-                        state.wake();
-                    }
-                }
-                if !batch.is_empty() || signals != Signals::default() {
-                    state.writing |= lane == 0;
-                    return Some(signals);
-                }
-                if state.closed {
-                    return None;
-                }
+    /// Waits until it is worth looking again for something to [`take`](Self::take) on a lane. Cancel safe.
+    pub(super) async fn ready(&self, lane: usize) {
+        self.ready[lane].notified().await;
+    }
+
+    /// Appends up to a batch of what waits for a lane (0 is control) to `taken`.
+    pub(super) fn take(&self, lane: usize, taken: &mut Vec<Outgoing>) -> Taken {
+        let mut state = self.state();
+        let single = self.ready.len() == 1;
+        let signals = if lane == 0 { std::mem::take(&mut state.signals) } else { Signals::default() };
+        let before = taken.len();
+        state.fill(lane, single, taken);
+        let some = taken.len() > before;
+        if some {
+            state.progress = Instant::now();
+            if state.roomy(lane, single, &self.limits) {
+                state.wake();
             }
-            ready.await;
+        }
+        let work = some || signals != Signals::default();
+        if lane == 0 {
+            state.writing = work;
+        }
+        match work {
+            true => Taken::Work(signals),
+            false if state.closed => Taken::End,
+            false => Taken::Nothing,
         }
     }
 
@@ -420,30 +434,30 @@ impl State {
         self.waiting.iter().any(|known| Arc::ptr_eq(known, waiter))
     }
 
-    /// Moves up to a batch: control, then bulk.
-    fn fill(&mut self, lane: usize, single: bool, batch: &mut Vec<Outgoing>) {
-        let mut bytes = 0;
-        let mut roomy = |batch: &Vec<Outgoing>, next: Option<&Outgoing>| {
+    /// Appends up to a batch: control, then bulk.
+    fn fill(&mut self, lane: usize, single: bool, taken: &mut Vec<Outgoing>) {
+        let (before, mut bytes) = (taken.len(), 0);
+        let mut roomy = |taken: &Vec<Outgoing>, next: Option<&Outgoing>| {
             let Some(next) = next else { return false };
-            let fits =
-                batch.is_empty() || (batch.len() < BATCH_MESSAGES && bytes + next.cost() <= BATCH_BYTES);
+            let messages = taken.len() - before;
+            let fits = messages == 0 || (messages < BATCH_MESSAGES && bytes + next.cost() <= BATCH_BYTES);
             bytes += next.cost();
             fits
         };
         if lane == 0 {
-            while roomy(batch, self.control.messages.front()) {
+            while roomy(taken, self.control.messages.front()) {
                 let message = self.control.pop().expect("the front was looked at");
                 if let Class::Ack(key) = &message.class {
                     self.acks.remove(key);
                 }
-                batch.push(message);
+                taken.push(message);
             }
         }
         if lane > 0 || single {
             let queue = &mut self.bulk[lane.saturating_sub(1)];
             let before = queue.bytes;
-            while roomy(batch, queue.messages.front()) {
-                batch.extend(queue.pop());
+            while roomy(taken, queue.messages.front()) {
+                taken.extend(queue.pop());
             }
             let freed = before - queue.bytes;
             if freed > 0

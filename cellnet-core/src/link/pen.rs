@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Outgoing,
-    outbox::Signals,
+    outbox::{Outbox, Signals, Taken},
     writer::{NIL, bare_frame},
 };
 use crate::{
@@ -44,6 +44,7 @@ impl Pen {
             counters,
             taken: Vec::new(),
             batch: Batch::new(),
+            writing: false,
             failure: None,
             rested: Instant::now(),
         })))
@@ -56,7 +57,7 @@ impl Pen {
     /// The ink, if nobody writes and nobody did a moment ago.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
         let ink = self.0.try_lock().ok()?;
-        (ink.tx.is_some() && ink.taken.is_empty() && ink.rested.elapsed() >= QUIET).then_some(ink)
+        (ink.tx.is_some() && !ink.writing && ink.rested.elapsed() >= QUIET).then_some(ink)
     }
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Ink {
     pub(super) taken: Vec<Outgoing>,
     batch: Batch,
     heads: HeadEncoder,
+    /// Whether something was taken, be it a signal alone, and not all of it is written.
+    writing: bool,
     /// What a write that did not wait has found.
     failure: Option<TransportError>,
     /// When all was written.
@@ -80,22 +83,30 @@ pub(super) struct Ink {
 }
 
 impl Ink {
-    /// Takes messages to be written, signals first.
-    pub(super) fn dip(&mut self, signals: Signals, messages: &mut Vec<Outgoing>) {
-        push_signals(signals, &mut self.batch, &self.numbers);
-        messages.drain(..).for_each(|message| self.take(message));
+    /// Takes what waits for a lane, up to a batch, to be written: signals first.
+    pub(super) fn dip(&mut self, outbox: &Outbox, lane: usize) -> Taken {
+        let before = self.taken.len();
+        let taken = outbox.take(lane, &mut self.taken);
+        if let Taken::Work(signals) = taken {
+            push_signals(signals, &mut self.batch, &self.numbers);
+            self.draw(before);
+        }
+        taken
     }
 
-    /// Takes a message to be written. One that cannot be a frame is dropped and counted.
-    fn take(&mut self, message: Outgoing) {
-        match SPACE.with_borrow_mut(|space| encode(&message, &mut self.heads, &self.numbers, space)) {
-            Ok(frame) => self.batch.push_back(frame),
-            Err(error) => {
-                self.counters.dropped.add(1);
-                tracing::warn!(peer = message.headers.text(cn::TO), %error, "message dropped");
+    /// Makes frames of what was taken, from the message with this number on. One that cannot be a frame is dropped and
+    /// counted.
+    fn draw(&mut self, first: usize) {
+        self.writing = true;
+        for message in &self.taken[first..] {
+            match SPACE.with_borrow_mut(|space| encode(message, &mut self.heads, &self.numbers, space)) {
+                Ok(frame) => self.batch.push_back(frame),
+                Err(error) => {
+                    self.counters.dropped.add(1);
+                    tracing::warn!(peer = message.headers.text(cn::TO), %error, "message dropped");
+                }
             }
         }
-        self.taken.push(message);
     }
 
     /// Writes what was taken.
@@ -113,8 +124,15 @@ impl Ink {
             }
         }
         self.taken.clear();
+        self.writing = false;
         self.rested = Instant::now();
         Poll::Ready(Ok(()))
+    }
+
+    /// Messages and frames that there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.taken.capacity() + self.batch.capacity()
     }
 
     /// Gives back what earlier messages needed.
@@ -128,7 +146,8 @@ impl Ink {
 
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
-        self.take(message);
+        self.taken.push(message);
+        self.draw(self.taken.len() - 1);
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
@@ -288,7 +307,7 @@ mod tests {
         let driver = Driver::default();
         let pen = Pen::new(Box::new(driver.clone()), HeadEncoder::default(), Arc::default(), Arc::default());
         let outbox = Outbox::with_lanes(&LinkConfig::default(), 0, Arc::default(), Budget::new(64 << 20));
-        outbox.lend(pen.clone());
+        outbox.lend(0, pen.clone());
         tokio::time::sleep(QUIET).await;
         (driver, pen, outbox)
     }
@@ -297,10 +316,17 @@ mod tests {
         Outgoing::new(Headers::new(), Bytes::new())
     }
 
-    async fn take(outbox: &Outbox) -> (Signals, Vec<Outgoing>) {
-        let mut taken = Vec::new();
-        let signals = outbox.take(0, &mut taken).await.unwrap();
-        (signals, taken)
+    /// What the control lane's writer would take.
+    fn take(outbox: &Outbox) -> (Signals, usize) {
+        let mut messages = Vec::new();
+        match outbox.take(0, &mut messages) {
+            Taken::Work(signals) => (signals, messages.len()),
+            nothing => panic!("{nothing:?}"),
+        }
+    }
+
+    async fn write(pen: &Pen) -> Poll<Result<(), TransportError>> {
+        poll_fn(|cx| Poll::Ready(pen.ink().poll_flush(cx))).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -310,17 +336,17 @@ mod tests {
             outbox.try_push(message()).unwrap();
         }
         assert_eq!(driver.state().fed, 1);
-        assert_eq!(take(&outbox).await.1.len(), 2);
+        assert_eq!(take(&outbox).1, 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_overtakes_what_the_writer_has_taken() {
         let (driver, _, outbox) = lane().await;
         outbox.ping();
-        assert!(take(&outbox).await.0.ping);
+        assert!(take(&outbox).0.ping);
         outbox.try_push(message()).unwrap();
         assert_eq!(driver.state().fed, 0);
-        assert_eq!(take(&outbox).await.1.len(), 1);
+        assert_eq!(take(&outbox).1, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -330,13 +356,11 @@ mod tests {
         outbox.try_push(message()).unwrap();
         outbox.try_push(message()).unwrap();
         assert_eq!(driver.state().fed, 1);
-        let (signals, mut messages) = take(&outbox).await;
-        assert!(signals.rest && messages.len() == 1);
-        pen.ink().dip(signals, &mut messages);
-        assert!(poll_fn(|cx| Poll::Ready(pen.ink().poll_flush(cx))).await.is_pending());
+        assert_eq!(pen.ink().dip(&outbox, 0), Taken::Work(Signals { rest: true, ..Signals::default() }));
+        assert!(write(&pen).await.is_pending());
         assert_eq!(pen.ink().taken.len(), 2, "whoever ends the link tells what became of them");
         driver.state().blocked = false;
-        poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
+        assert!(matches!(write(&pen).await, Poll::Ready(Ok(()))));
         assert!(pen.ink().taken.is_empty() && driver.state().fed == 2);
     }
 
@@ -347,17 +371,26 @@ mod tests {
             outbox.try_push(message()).unwrap();
         }
         while driver.state().fed < 1000 {
-            let (signals, mut messages) = take(&outbox).await;
-            pen.ink().dip(signals, &mut messages);
+            assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
             outbox.relax();
             assert!(!driver.state().relaxed, "somebody writes");
-            poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap();
+            assert!(write(&pen).await.is_ready());
         }
         tokio::time::sleep(QUIET).await;
         outbox.relax();
         assert!(driver.state().relaxed);
-        let ink = pen.ink();
-        assert_eq!((outbox.capacity(), ink.taken.capacity(), ink.batch.capacity()), (0, 0, 0));
+        assert_eq!(outbox.capacity(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_that_is_half_written_is_something_under_way() {
+        let (driver, pen, outbox) = lane().await;
+        driver.state().blocked = true;
+        outbox.ping();
+        assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
+        assert!(write(&pen).await.is_pending());
+        outbox.relax();
+        assert!(!driver.state().relaxed);
     }
 
     #[tokio::test(start_paused = true)]
@@ -365,10 +398,9 @@ mod tests {
         let (driver, pen, outbox) = lane().await;
         driver.state().broken = true;
         outbox.try_push(message()).unwrap();
-        assert!(take(&outbox).await.0.rest);
+        assert!(take(&outbox).0.rest);
         driver.state().broken = false;
-        let error = poll_fn(|cx| pen.ink().poll_flush(cx)).await.unwrap_err();
-        assert!(matches!(error, TransportError::Closed));
+        assert!(matches!(write(&pen).await, Poll::Ready(Err(TransportError::Closed))));
         assert_eq!(pen.ink().taken.len(), 1);
     }
 }

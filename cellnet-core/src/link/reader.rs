@@ -30,6 +30,8 @@ pub(super) async fn read_lane(
     let (mut starved, mut hunger): (Option<Starved>, Option<Instant>) = (None, None);
     let mut heads = link.head_decoder(config);
     let mut liveness = Liveness::new(config.heartbeat, link.silence(config), meter, Instant::now());
+    // Whether something came since the lane has last given back what it needed.
+    let mut stirred = false;
     // Both wait for the whole life of the link, so they take their places once and not for every message.
     let mut ended = pin!(link.end.cancelled());
     let mut check = pin!(sleep_until(liveness.next_check()));
@@ -47,19 +49,23 @@ pub(super) async fn read_lane(
             () = &mut ended => return Ok(()),
             () = room.notified(), if !park.is_empty() => park.retry(&*host.inbox, link),
             () = deadline(park), if !park.is_empty() => park.expire(&*host.inbox, link),
-            () = &mut check, if watch && reading => {
-                match liveness.check(meter, Instant::now()) {
-                    Pulse::Fine => {}
-                    Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
-                    Pulse::Ask => {}
-                    // A driver with a keep-alive of its own finds out by itself.
-                    Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
-                    Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
+            () = &mut check, if (watch || stirred) && reading => {
+                if watch {
+                    match liveness.check(meter, Instant::now()) {
+                        Pulse::Fine => {}
+                        Pulse::Ask if link.info.needs_heartbeat => link.outbox.ping(),
+                        Pulse::Ask => {}
+                        // A driver with a keep-alive of its own finds out by itself.
+                        Pulse::Gone if !link.info.needs_heartbeat => liveness.heard(meter, Instant::now()),
+                        Pulse::Gone => return Err(LinkError::Silent(link.silence(config))),
+                    }
+                    check.as_mut().reset(liveness.next_check());
+                    // Of many links most have had their busy time.
+                    link.outbox.relax();
                 }
-                check.as_mut().reset(liveness.next_check());
-                // Of many links most have had their busy time.
-                link.outbox.relax();
+                // A driver that waits anew gives back what it has read into.
                 batch.shrink_to_fit();
+                stirred = false;
             }
             fed = feed(memory, starved), if starved.is_some() => {
                 fed?;
@@ -77,6 +83,10 @@ pub(super) async fn read_lane(
                     hunger = None;
                     liveness.heard(meter, Instant::now());
                     link.heard.notify_waiters();
+                    if !watch && !stirred {
+                        check.as_mut().reset(Instant::now() + config.heartbeat);
+                    }
+                    stirred = true;
                 }
             },
         }
@@ -164,21 +174,61 @@ fn take(
 mod tests {
     use std::{future::IntoFuture, time::Duration};
 
-    use tokio::task::JoinSet;
+    use bytes::Bytes;
+    use tokio::{task::JoinSet, time::sleep};
 
-    use crate::testkit::sim::{Sim, blob, echo};
+    use super::*;
+    use crate::{
+        link::writer::bare_frame,
+        testkit::sim::{Sim, blob, echo},
+        transport::{Lane, Target, Transport, framed::FIRST_BUFFER, mem::MemNet},
+        wire::hello::Hello,
+    };
+
+    fn sim() -> Sim {
+        Sim { net: MemNet::new().with_bulk_lanes(2), ..Sim::new() }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_link_gives_back_what_its_busy_time_needed() {
-        let sim = Sim::new();
+        let sim = sim();
         let (server, site) = (sim.cell("server", &[]).await, sim.cell("site", &["server"]).await);
         server.handle("task", "*", echo);
-        let ask = |_| site.request(server.name(), "task", "t", blob(1000)).into_future();
-        let replies = (0..100).map(ask).collect::<JoinSet<_>>().join_all().await;
+        let ask = |bytes| site.request(server.name(), "task", "t", blob(bytes)).into_future();
+        let sizes = (0..100).flat_map(|_| [1000, 100_000]);
+        let replies = sizes.map(ask).collect::<JoinSet<_>>().join_all().await;
         assert!(replies.iter().all(Result::is_ok));
         let link = server.inner().links.table.get("site").unwrap();
-        assert!(link.outbox.capacity() > 0);
-        tokio::time::sleep(Duration::from_secs(25)).await;
-        assert!(!link.end.is_cancelled() && link.outbox.capacity() == 0);
+        let busy = link.outbox.capacity();
+        sleep(Duration::from_secs(25)).await;
+        let idle = link.outbox.capacity();
+        assert!(!link.end.is_cancelled() && busy >= 100 && idle < 10, "{busy}, {idle} after a PING");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bulk_lane_with_half_a_frame_gives_back_what_it_has_read_a_rush_into() {
+        let sim = sim();
+        let server = sim.cell("server", &[]).await;
+        let target = Target::new("mem://server".parse().unwrap(), Budget::new(1 << 20));
+        let mut peer = sim.net.host("peer").connect(&target).await.unwrap();
+        let hello = Hello { name: "peer".into(), cellnet: None, timestamp: 0.0 }.encode();
+        write(&mut peer.control, [bare_frame(FrameKind::Hello, 1, 1, hello)].into()).await;
+        peer.control.rx.recv(&mut Batch::new()).await.unwrap();
+        let frame = bare_frame(FrameKind::Pong, 17, 1, Bytes::from_static(&[0; 1000]));
+        let half = Frame::new(frame.head().clone(), Bytes::new());
+        write(&mut peer.bulk[0], std::iter::repeat_n(frame, 60).chain([half]).collect()).await;
+        sleep(Duration::from_secs(1)).await;
+        let spares = server.inner().links.budgets.frames.read_buffers();
+        // For the lanes that find nothing to read.
+        spares.put_back(Vec::with_capacity(FIRST_BUFFER));
+        let busy = spares.kept();
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(spares.kept(), busy + 1);
+    }
+
+    async fn write(lane: &mut Lane, mut batch: Batch) {
+        lane.tx.feed(&mut batch);
+        assert!(batch.is_empty());
+        lane.tx.flush().await.unwrap();
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     Link, LinkError, Links,
     liveness::unless_stalled,
-    outbox::Outbox,
+    outbox::{Outbox, Taken},
     pen::{Numbers, Pen},
 };
 use crate::{
@@ -28,16 +28,18 @@ pub(super) async fn write_lane(
     let meter = tx.meter().unwrap_or_else(|| link.info.meter.clone());
     let pen = Pen::new(tx, link.head_encoder(&links.config), numbers, links.counters.clone());
     let held = Held { outbox: &link.outbox, pen: &pen };
-    if lane == 0 {
-        link.outbox.lend(pen.clone());
-    }
-    let mut messages = Vec::new();
+    link.outbox.lend(lane, pen.clone());
     loop {
-        // Whoever else is about to send may do so first: many messages for one write.
-        tokio::task::yield_now().await;
-        let Some(signals) = link.outbox.take(lane, &mut messages).await else { break };
-        pen.ink().dip(signals, &mut messages);
-        unless_stalled(&meter, stall, poll_fn(|cx| pen.ink().poll_flush(cx))).await?;
+        let taken = pen.ink().dip(&link.outbox, lane);
+        match taken {
+            Taken::Work(_) => {
+                unless_stalled(&meter, stall, poll_fn(|cx| pen.ink().poll_flush(cx))).await?;
+                // Whoever else is about to send may do so first: many messages for one write.
+                tokio::task::yield_now().await;
+            }
+            Taken::Nothing => link.outbox.ready(lane).await,
+            Taken::End => break,
+        }
     }
     let tx = held.pen.ink().tx.take();
     match tx {

@@ -61,13 +61,18 @@ impl Raw {
 
     /// Says HELLO as a cellnet peer with these features, or as a stranger.
     pub(crate) async fn hello_as(&mut self, name: &str, features: Option<&[&str]>) {
+        self.open(FrameKind::Hello, name, features).await;
+        assert_eq!(self.next_kind().await, Some(FrameKind::Ready));
+    }
+
+    /// Opens with HELLO, or with READY, which nobody answers.
+    pub(crate) async fn open(&mut self, kind: FrameKind, name: &str, features: Option<&[&str]>) {
         let cellnet = features.map(|features| Cellnet {
             features: features.iter().map(|feature| (*feature).into()).collect(),
             ..Cellnet::new([7; 16])
         });
         let hello = Hello { name: name.into(), cellnet, timestamp: 1.0 };
-        self.frame(FrameKind::Hello, 0, &Headers::new(), &hello.encode()).await;
-        assert_eq!(self.next_kind().await, Some(FrameKind::Ready));
+        self.frame(kind, 0, &Headers::new(), &hello.encode()).await;
     }
 
     /// The next frame, or nothing once the connection is closed.

@@ -54,7 +54,7 @@ impl Upward {
 /// How a cell writes the heads of its messages.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Heads {
-    /// Write every head in full, also to cells that could read a short form: some 500 bytes instead of 40
+    /// Write every head in full, also to cells that could read a short form: some 500 bytes instead of some 40 to 50
     #[arg(long, env = "CELLNET_PLAIN_HEADS", value_parser = FalseyValueParser::new())]
     plain_heads: bool,
 }

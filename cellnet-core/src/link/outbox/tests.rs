@@ -30,7 +30,7 @@ async fn reply_is_never_behind_bulk() {
     }
     outbox.try_push(control(1)).unwrap();
     let mut batch = Vec::new();
-    outbox.take(0, &mut batch).await;
+    outbox.take(0, &mut batch);
     assert_eq!(batch[0].class, Class::Control);
 }
 
@@ -70,12 +70,12 @@ async fn waiting_acks_of_a_stream_become_one() {
         outbox.try_push(ack(2, offset)).unwrap();
     }
     let mut batch = Vec::new();
-    outbox.take(0, &mut batch).await;
+    outbox.take(0, &mut batch);
     assert_eq!(batch.len(), 2);
     assert!(batch.iter().all(|ack| ack.headers.get(sm::OFFSET).unwrap().as_i64() == Some(299)));
     outbox.try_push(ack(1, 300)).unwrap();
     batch.clear();
-    outbox.take(0, &mut batch).await;
+    outbox.take(0, &mut batch);
     assert_eq!(batch.len(), 1);
 }
 
@@ -87,7 +87,7 @@ async fn what_was_taken_returns_to_the_budget() {
     outbox.try_push(bulk(1 << 20)).unwrap();
     assert_eq!(budget.used(), 2 << 20);
     let mut batch = Vec::new();
-    outbox.take(0, &mut batch).await;
+    outbox.take(0, &mut batch);
     assert_eq!(batch.len(), 1);
     assert!(budget.used() < 2 << 20);
     assert_eq!(outbox.drain().len(), 1);
@@ -103,9 +103,9 @@ async fn a_lane_that_waits_uncounted_takes_no_room_from_the_others() {
     outbox.try_push(on(1, 1 << 20)).unwrap();
     assert_eq!(budget.used(), 1 << 20);
     let mut batch = Vec::new();
-    outbox.take(2, &mut batch).await;
+    outbox.take(2, &mut batch);
     assert_eq!((batch.len(), budget.used()), (1, 1 << 20));
     batch.clear();
-    outbox.take(1, &mut batch).await;
+    outbox.take(1, &mut batch);
     assert_eq!((batch.len(), budget.used()), (1, 0));
 }
