@@ -35,11 +35,18 @@ pub(super) async fn read_lane(
     // Both wait for the whole life of the link, so they take their places once and not for every message.
     let mut ended = pin!(link.end.cancelled());
     let mut check = pin!(sleep_until(liveness.next_check()));
+    let mut turn = 0;
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
         {
             take(host, link, park, &mut heads, frame)?;
+            turn += 1;
+            if turn == TURN {
+                // What came of them can be on its way while the next ones are looked at.
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
         }
         let reading = batch.is_empty() && starved.is_none();
         let releases = memory.releases();
@@ -98,6 +105,10 @@ pub(super) async fn read_lane(
         }
     }
 }
+
+/// Frames that are taken before the writers, and whoever waited for one of them, have their turn. Of a batch that moves
+/// as a whole only one cell on the way is at work at a time.
+const TURN: u32 = 16;
 
 /// Gives the parked messages of a link that ended their last chance.
 pub(super) async fn empty_park(host: &Host, link: &Arc<Link>, mut park: Park) {
