@@ -108,7 +108,7 @@ pub(super) async fn read_lane(
 
 /// Frames that are taken before the writers, and whoever waited for one of them, have their turn. Of a batch that moves
 /// as a whole only one cell on the way is at work at a time.
-const TURN: u32 = 16;
+const TURN: u32 = 32;
 
 /// Gives the parked messages of a link that ended their last chance.
 pub(super) async fn empty_park(host: &Host, link: &Arc<Link>, mut park: Park) {
