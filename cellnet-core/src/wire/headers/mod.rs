@@ -506,3 +506,6 @@ impl TryFrom<Value> for Headers {
         Self::decode(&block.freeze())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::{
-    DecodeError, Headers, Value,
+    DecodeError, Headers, MAX_HEADERS, Value,
     headers::Varying,
-    keys::{cn, sm},
+    keys::{cn, pipe, sm},
 };
 
 /// Both ends of a lane.
@@ -143,6 +143,35 @@ fn headers_that_nobody_reads_cost_themselves_only() {
     }
 }
 
+/// The values of a short head are bounded as those of a map are, however many of them may vary.
+#[test]
+fn a_short_head_does_not_become_more_than_a_map_may_be() {
+    let mut decoder = HeadDecoder::compact();
+    let mut entry = vec![SPECIAL, 0, 0xde, 0, 40];
+    (0..40).for_each(|_| entry.extend(b"\xa6sm__id\x01"));
+    decoder.decode(&entry.into(), 0).unwrap();
+    // A list of 200 numbers under each.
+    let list = [&[0xdc, 0, 200][..], &[1; 200]].concat();
+    let many = [&[0][..], &list.repeat(40)].concat();
+    assert_eq!(decoder.decode(&many.into(), 0), Err(HeadError::Message(DecodeError::TooMany(4096))));
+    let data = [&[0xc5, 0x06, 0x60][..], &[1; 1632]].concat();
+    let long = [&[0][..], &data.repeat(40)].concat();
+    assert!(long.len() < 0x1_0000);
+    assert_eq!(decoder.decode(&long.into(), 0), Err(HeadError::Message(DecodeError::TooLong(MAX_HEADERS))));
+}
+
+#[test]
+fn an_entry_has_a_bounded_number_of_headers() {
+    let mut head = vec![SPECIAL, 0, 0xde, 0, 65];
+    (0..65_u8).for_each(|at| head.extend([0xa1, at, 0xc0]));
+    let read = HeadDecoder::compact().decode(&head.into(), 0);
+    assert_eq!(read, Err(HeadError::Table(DecodeError::TooMany(64))));
+    let mut lane = Lane::compact();
+    let headers: Headers = (0..65).map(|at| (format!("key-{at}"), "v")).collect();
+    (0..4).for_each(|_| assert_eq!(lane.carry(&headers, 0).0, headers));
+    assert_eq!(lane.decoder.entries(), 0);
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let time = || prop_oneof![Just(1.5), any::<f64>()].prop_map(Value::F64);
     let hop = (prop_oneof![Just("a"), Just("b.c")], time())
@@ -164,6 +193,7 @@ fn headers() -> impl Strategy<Value = Headers> {
     let key = prop_oneof![
         Just(cn::REQ_ID),
         Just(cn::ROUTE),
+        Just(pipe::MSG_ID),
         Just(cn::SEND_TIME),
         Just(cn::PAYLOAD_LEN),
         Just(sm::ID),
@@ -194,14 +224,22 @@ proptest! {
         kinds in proptest::collection::vec(headers(), 1..6),
         picks in proptest::collection::vec((any::<prop::sample::Index>(), value(), 0_usize..70_000), 0..60),
     ) {
-        let (mut compact, mut plain) = (Lane::compact(), Lane::plain());
+        let lanes = || [Lane::compact(), Lane::plain()];
+        // Those that follow carry what the first have carried, as relays do.
+        let (mut lanes, mut further) = (lanes(), lanes().map(|lane| [lane, Lane::compact()]));
         for (pick, value, body) in picks {
             let mut headers = pick.get(&kinds).clone();
             for key in [cn::SEND_TIME, cn::ROUTE, cn::REQ_ID].into_iter().filter(|key| headers.contains(key)).collect::<Vec<_>>() {
                 headers.set(key, value.clone());
             }
-            for lane in [&mut compact, &mut plain] {
-                prop_assert_eq!(encoded(&lane.carry(&headers, body).0), encoded(&headers));
+            for (lane, further) in lanes.iter_mut().zip(&mut further) {
+                let mut arrived = lane.carry(&headers, body).0;
+                prop_assert_eq!(encoded(&arrived), encoded(&headers));
+                for (next, lane) in further.iter_mut().enumerate() {
+                    arrived.set(cn::FROM, next as u64);
+                    arrived.set(cn::SEND_TIME, value.clone());
+                    prop_assert_eq!(encoded(&lane.carry(&arrived, body).0), encoded(&arrived));
+                }
             }
         }
     }
