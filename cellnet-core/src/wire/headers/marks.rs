@@ -34,7 +34,7 @@ impl<const PLACES: usize> Marks<PLACES> {
             .wrapping_mul(2_538_853_175)
             .wrapping_add((key.len() as u32).wrapping_mul(1_109_299_643))
             .wrapping_add(u32::from(middle).wrapping_mul(3_516_157_023));
-        (u64::from(hash) * PLACES as u64 >> 32) as usize
+        ((u64::from(hash) * PLACES as u64) >> 32) as usize
     }
 }
 

@@ -79,8 +79,9 @@ proptest! {
         for act in acts {
             match act {
                 Act::Set(key, value) => {
-                    headers.set(*key.get(&KEYS), value.clone());
-                    model.set(*key.get(&KEYS), value);
+                    let key = *key.get(&KEYS);
+                    headers.set(key, value.clone());
+                    model.set(key, value);
                 }
                 Act::Remove(key) => {
                     let key = *key.get(&KEYS);
