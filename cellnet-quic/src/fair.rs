@@ -109,6 +109,11 @@ mod tests {
         Turns { future: Box::pin(future), bell: Arc::default() }
     }
 
+    /// Waits much longer than anything here takes on any machine.
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), what).await.expect("a wake was lost")
+    }
+
     /// A future that wakes itself so many times.
     fn busy(mut times: usize, polls: Arc<AtomicUsize>) -> impl Future<Output = ()> {
         poll_fn(move |cx| {
@@ -125,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_wakes_itself_is_polled_until_it_is_done() {
         let polls = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(turns(busy(100, polls.clone()))).await.unwrap();
+        soon(tokio::spawn(turns(busy(100, polls.clone())))).await.unwrap();
         assert_eq!(polls.load(SeqCst), 101);
     }
 
@@ -137,7 +142,7 @@ mod tests {
             tokio::task::yield_now().await;
             assert!(polls.load(SeqCst) <= at_most);
         }
-        busy.await.unwrap();
+        soon(busy).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,9 +166,6 @@ mod tests {
             }
             ended.await.unwrap();
         };
-        tokio::time::timeout(FOR_EVER, all).await.expect("a wake was lost");
+        soon(all).await;
     }
-
-    /// Much longer than the rounds take on any machine.
-    const FOR_EVER: Duration = Duration::from_secs(60);
 }
