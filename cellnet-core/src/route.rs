@@ -83,10 +83,12 @@ pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
 fn checked<'a>(headers: &'a Headers, me: &Fqcn) -> Result<Option<Hops<'a>>, RouteError> {
     let mut seen = false;
     let hops = hops(headers, |name| seen |= name == me.as_str().as_bytes());
-    match &hops {
-        Some(_) if seen => Err(RouteError::Loop),
+    if seen {
+        return Err(RouteError::Loop);
+    }
+    match hops {
         Some(hops) if hops.left() >= MAX_HOPS => Err(RouteError::TooLong),
-        _ => Ok(hops),
+        hops => Ok(hops),
     }
 }
 
@@ -153,6 +155,9 @@ mod tests {
         for _ in 0..MAX_HOPS {
             record(&mut seen, &other, 3.0);
         }
+        let hop = Value::Array(vec![Value::text("a"), Value::F64(1.0)]);
+        let damaged = headers(Value::Array(vec![hop, Value::Nil]));
+        assert_eq!((guard(&damaged, &me), guard(&damaged, &other)), (Err(RouteError::Loop), Ok(())));
         seen.remove(cn::ROUTE);
         for odd in
             [Value::Int(1), Value::Array(vec![Value::Int(1)]), Value::Array(vec![Value::Array(vec![])])]

@@ -6,7 +6,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::{Letter, Link},
+    link::{Letter, Link, Outgoing},
     message::{Message, MessageKind, ReturnCode},
     stream::Blob,
     wire::{
@@ -196,7 +195,7 @@ impl Inner {
         self: &Arc<Self>,
         origin: &Fqcn,
         to: &ReplyTo,
-        reply: Message,
+        mut reply: Message,
     ) -> Result<(), RequestError> {
         match to {
             ReplyTo::Nobody => Ok(()),
@@ -205,6 +204,9 @@ impl Inner {
                 Ok(())
             }
             ReplyTo::Plain { link, about } => {
+                if let Some(cellnet) = &about.cellnet {
+                    reply.headers.set(cn::CELLNET, cellnet.clone());
+                }
                 let ok = ReturnCode::OK;
                 let letter = Letter {
                     kind: MessageKind::Reply.as_str(),
@@ -217,20 +219,14 @@ impl Inner {
                     secure: about.secure,
                     optional: about.optional,
                 };
-                let mut own = reply.headers.clone();
-                if let Some(cellnet) = &about.cellnet {
-                    own.set(cn::CELLNET, cellnet.clone());
-                }
                 let body = reply.payload.to_bytes();
-                let message = self.letter(link, &letter, &about.request_id, &own, body)?;
-                match link.end.is_cancelled() {
-                    // By name if the link that the request came from is gone.
-                    true => self.send(origin, message.headers, message.body).await.map(drop),
-                    false => self.push(link, message).await,
-                }
+                let message = self.letter(link, &letter, &about.request_id, &reply.headers, body)?;
+                self.send_back(origin, link, message).await
             }
             ReplyTo::Stream { id, about } => {
-                let mut reply = if reply.code().is_none() { reply.with_code(ReturnCode::OK) } else { reply };
+                if reply.code().is_none() {
+                    reply = reply.with_code(ReturnCode::OK);
+                }
                 reply.headers.set(cn::REQ_ID, about.request_id.clone());
                 about.put(&mut reply.headers);
                 let blob = Blob {
@@ -250,13 +246,12 @@ impl Inner {
         &self,
         origin: &Fqcn,
         link: &Arc<Link>,
-        headers: Headers,
-        body: Bytes,
+        message: Outgoing,
     ) -> Result<(), RequestError> {
         if link.end.is_cancelled() {
-            self.send(origin, headers, body).await.map(drop)
+            self.send(origin, message.headers, message.body).await.map(drop)
         } else {
-            self.send_by(link, headers, body).await
+            self.push(link, message).await
         }
     }
 
@@ -282,6 +277,7 @@ impl Inner {
         reply.headers.set(cn::REQ_ID, ids);
         set_encoding(&mut reply.headers, &reply.payload);
         let headers = self.headers(MessageKind::Reply, target, reply.headers);
-        self.send_back(target, &link, headers, reply.payload.to_bytes()).await
+        let message = self.outgoing(&link, headers, reply.payload.to_bytes())?;
+        self.send_back(target, &link, message).await
     }
 }

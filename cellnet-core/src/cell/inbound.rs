@@ -203,8 +203,8 @@ impl Inner {
         match kind {
             Some(MessageKind::Request) => {
                 if park.holds(self.me().as_str())
-                    && !address.reply_expected
-                    && *address.channel != *sm::STREAM_CHANNEL
+                    && !headers.flag(cn::REPLY_EXPECTED)
+                    && !headers.says(cn::CHANNEL, sm::STREAM_CHANNEL)
                 {
                     return park.push(Parked { hop: target.clone(), message: Outgoing::new(headers, body) });
                 }

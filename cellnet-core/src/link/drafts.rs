@@ -168,6 +168,11 @@ mod tests {
             assert_eq!(headers, own(&[("ours", "kept"), ("x", value)]));
         }
         assert_eq!(drafts.recent().drafts.len(), 1);
+        // Who names a header twice does not get the value that another message had under another name.
+        drafts.headers(&letter("t"), &own(&[("x", "1"), ("secret", "2")]), write);
+        let twice = Headers::decode(&bytes::Bytes::from_static(b"\x82\xa1x\xa11\xa1x\xa12")).unwrap();
+        let headers = drafts.headers(&letter("t"), &twice, write);
+        assert_eq!(headers, own(&[("ours", "kept"), ("x", "2")]));
         for names in [&[("y", "1")][..], &[("x", "1"), ("y", "2")], &[]] {
             let headers = drafts.headers(&letter("t"), &own(names), write);
             assert_eq!(headers, own(&[&[("ours", "kept")], names].concat()));

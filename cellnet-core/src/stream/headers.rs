@@ -69,6 +69,7 @@ impl Envelope<'_> {
             carry(&mut headers, sm::DATA_TOPIC, "bytes");
             let mut headers = inner.headers(MessageKind::Request, self.target, headers);
             if let Some(link) = link {
+                // So that they have their places: the values are those of when it is sent.
                 inner.address(&mut headers, &link.peer, 0, 0.0);
             }
             headers

@@ -125,7 +125,7 @@ fn parsed<A: clap::Args>(line: &str) -> A {
         args: A,
     }
     let words = format!("cellnet {line}");
-    <Line<A> as clap::Parser>::try_parse_from(words.split_whitespace()).unwrap().args
+    <Line<A> as clap::Parser>::try_parse_from(words.split_whitespace()).expect("the line is valid").args
 }
 
 /// Threads that carry messages: half of the processors, or what `TOKIO_WORKER_THREADS` says. With one, that is the thread

@@ -1,5 +1,7 @@
 //! What most readers ask of headers.
 
+use std::cell::Cell;
+
 use bytestring::ByteString;
 
 use super::Headers;
@@ -23,12 +25,19 @@ pub(crate) struct Address {
     pub(crate) secure: bool,
     /// Whether there is anything under `cellnet`.
     pub(crate) cellnet: bool,
+    /// Bytes of memory.
+    pub(super) memory: usize,
 }
 
 impl Address {
     /// Keeps copies, so that one message does not keep the memory of another.
     pub(super) fn of(headers: &Headers) -> Self {
-        let text = |key| headers.text(key).map(ByteString::from);
+        let memory = Cell::new(size_of::<Self>());
+        let text = |key| {
+            let text = headers.text(key)?;
+            memory.set(memory.get() + text.len());
+            Some(ByteString::from(text))
+        };
         let name = |key| text(key).and_then(|name| Fqcn::parse(name).ok());
         Self {
             kind: text(cn::MSG_TYPE),
@@ -41,6 +50,7 @@ impl Address {
             optional: headers.flag(cn::OPTIONAL),
             secure: headers.flag(cn::SECURE),
             cellnet: headers.contains(cn::CELLNET),
+            memory: memory.get(),
         }
     }
 }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::{
     layout::offset,
     marks::{Marks, SOMEWHERE},
-    text::{put_text, text_marker},
+    scalars::{put_text, text_marker},
 };
 
 /// Values that take the place of others, and headers that were added.

@@ -150,7 +150,9 @@ impl Layout {
 
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>() + self.places.capacity() * size_of::<Place>()
+        let spilled = if self.varying.spilled() { self.varying.capacity() * size_of::<u32>() } else { 0 };
+        let address = self.address.get().map_or(0, |address| address.memory);
+        size_of::<Self>() + self.places.capacity() * size_of::<Place>() + spilled + address
     }
 }
 

@@ -4,7 +4,7 @@ mod address;
 mod changes;
 mod layout;
 mod marks;
-mod text;
+mod scalars;
 mod varying;
 
 use std::{convert::Infallible, fmt, sync::Arc};
@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use self::{
     changes::Changes,
     layout::{Layout, Place, USUAL_VARYING},
-    text::{put_uint, text_marker},
+    scalars::{put_uint, text_marker},
 };
 use super::{
     DecodeError, Limits, MAX_HEADERS, Value,
@@ -25,7 +25,7 @@ use super::{
 use crate::Fqcn;
 
 pub(crate) use address::Address;
-pub(crate) use text::{put_f64, put_text};
+pub(crate) use scalars::{put_f64, put_text};
 pub(super) use varying::Varying;
 
 /// An ordered map that keeps what it does not know. Keys are text, or bytes that nobody here reads.
@@ -69,31 +69,26 @@ impl Headers {
         if size > MAX_HEADERS {
             return Err(HeadersError(size));
         }
-        self.put(&mut out.writer());
+        self.put(out);
         Ok(())
     }
 
-    /// Writes the map.
-    fn put(&self, out: &mut impl std::io::Write) {
-        let len = u32::try_from(self.len()).expect("each takes two bytes or more, and offsets have 32 bits");
-        let mut write = || {
-            rmp::encode::write_map_len(out, len)?;
-            // Neighbours are copied in one piece.
-            let mut pairs = self.pairs();
-            for (at, value) in self.moved() {
-                let old = self.places()[at].value();
-                out.write_all(&self.block[pairs.start..old.start])?;
-                out.write_all(value)?;
-                pairs.start = old.end;
-            }
-            out.write_all(&self.block[pairs])?;
-            for (key, value) in self.added() {
-                out.write_all(key)?;
-                out.write_all(value)?;
-            }
-            Ok::<_, std::io::Error>(())
-        };
-        write().expect("a buffer in memory takes everything");
+    /// Appends the map, however long it is.
+    fn put(&self, out: &mut impl BufMut) {
+        put_map_len(out, self.len());
+        // Neighbours are copied in one piece.
+        let mut pairs = self.pairs();
+        for (at, value) in self.moved() {
+            let old = self.places()[at].value();
+            out.put_slice(&self.block[pairs.start..old.start]);
+            out.put_slice(value);
+            pairs.start = old.end;
+        }
+        out.put_slice(&self.block[pairs]);
+        for (key, value) in self.added() {
+            out.put_slice(key);
+            out.put_slice(value);
+        }
     }
 
     /// As many bytes as [`encode`](Self::encode) appends.
@@ -218,28 +213,24 @@ impl Headers {
 
     /// Sets everything that is in `other` and not here.
     pub(crate) fn extend_absent(&mut self, other: &Self) {
-        for (key, value) in other.readable() {
+        for key in other.keys() {
             if !self.contains(key) {
+                let value = other.encoded(key).expect("it has the key");
                 self.set_encoded(key, |out| out.extend_from_slice(value));
             }
         }
     }
 
-    /// Whether [`update`](Self::update) would set everything behind the first `kept`, and leave out nothing.
+    /// Whether [`update`](Self::update) would set everything behind the first `kept`, and leave out nothing. What is
+    /// behind them stands there once.
     pub(crate) fn have_room_for(&self, other: &Self, kept: usize) -> bool {
-        if other.is_empty() {
-            return self.len() == kept;
-        }
-        let mut places = other.keys().map(|key| self.layout().find(&self.block, key));
-        let behind = places.try_fold(0, |behind, place| Some(behind + usize::from(place? >= kept)));
-        behind == Some(self.len() - kept)
+        let set = |place: &Place| str::from_utf8(place.key(&self.block)).is_ok_and(|key| other.contains(key));
+        other.keys().all(|key| self.layout().find(&self.block, key).is_some())
+            && self.places()[kept..].iter().all(set)
     }
 
     /// Sets what is in `other` and here too, other than the first `kept` of these. Nothing may have been added to these.
     pub(crate) fn update(&mut self, other: &Self, kept: usize) {
-        if other.is_empty() {
-            return;
-        }
         for (key, value) in other.readable() {
             if self.layout().find(&self.block, key).is_some_and(|at| at >= kept) {
                 self.set_encoded(key, |out| out.extend_from_slice(value));
@@ -471,7 +462,7 @@ fn decoded(piece: &Bytes) -> Value {
     Value::decode(piece, Limits::NONE).expect("it was encoded here, or checked when it arrived")
 }
 
-fn put_map_len(out: &mut Vec<u8>, len: usize) {
+fn put_map_len(out: &mut impl BufMut, len: usize) {
     let len = u32::try_from(len).expect("each takes two bytes or more, and offsets have 32 bits");
     rmp::encode::write_map_len(&mut out.writer(), len).expect("a buffer in memory takes everything");
 }

@@ -149,6 +149,15 @@ fn keys_that_are_written_in_another_way_than_usual_do_not_vary() {
 }
 
 #[test]
+fn of_several_values_under_a_key_the_last_one_is_taken_over() {
+    let twice = Headers::decode(&Bytes::from_static(b"\x82\xa1x\x01\xa1x\x02")).unwrap();
+    let (mut absent, mut laid_over) = (Headers::new(), Headers::new());
+    absent.extend_absent(&twice);
+    laid_over.extend(&twice);
+    assert_eq!((absent.uint("x"), laid_over.uint("x")), (Some(2), Some(2)));
+}
+
+#[test]
 fn what_all_of_a_kind_say_is_read_once_unless_it_was_changed() {
     let mut headers: Headers =
         [(cn::ORIGIN, "site-1"), (cn::CHANNEL, "c"), (cn::REQ_ID, "1")].into_iter().collect();

@@ -172,6 +172,23 @@ fn an_entry_has_a_bounded_number_of_headers() {
     assert_eq!(lane.decoder.entries(), 0);
 }
 
+/// What a table holds on to is bounded in memory, not only in bytes on the wire.
+#[test]
+fn an_entry_takes_four_kibibytes_at_most() {
+    let full = |pairs: &[u8], count: usize| {
+        let mut block = vec![0xde, 0, count as u8];
+        block.extend(pairs.repeat(count));
+        let headers = Headers::decode(&Bytes::from(block)).unwrap();
+        assert!(may_enter(&headers, headers.encoded_len()).is_ok());
+        headers.address();
+        headers.memory()
+    };
+    // As many headers as may be, all of which vary; and as much text as may be, all of which is in the address.
+    let many = full(b"\xa6sm__id\xda\x00\x05abcde", 64);
+    let long = full(&[b"\xabcn__channel\xda\x03\xe8".as_slice(), &[b'c'; 1000]].concat(), 1);
+    assert!(many <= 4096 && long <= 4096, "{many}, {long}");
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let time = || prop_oneof![Just(1.5), any::<f64>()].prop_map(Value::F64);
     let hop = (prop_oneof![Just("a"), Just("b.c")], time())
