@@ -2,13 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use bytes::BufMut;
-use rmp::encode;
 use smallvec::SmallVec;
 
 use crate::{
     fqcn::Fqcn,
-    wire::{Headers, Hops, PAIR, keys::cn, put_f64, put_text},
+    wire::{Headers, Hops, PAIR, keys::cn, put_f64, put_len, put_text},
 };
 
 /// The names that have a link to this cell right now.
@@ -102,18 +100,16 @@ const USUAL_ROUTE: usize = 128;
 fn append(headers: &mut Headers, count: usize, hops: &[u8], me: &Fqcn, time: f64) {
     headers.set_encoded(cn::ROUTE, |out| {
         let count = u32::try_from(count + 1).expect("headers are far below 4 GiB");
-        encode::write_array_len(&mut out.writer(), count).expect("a buffer in memory takes everything");
+        put_len(out, count);
         out.extend_from_slice(hops);
         put_hop(out, me, time);
     });
 }
 
-/// Begins the route with `me`.
-pub(crate) fn begin(headers: &mut Headers, me: &Fqcn, time: f64) {
-    headers.set_encoded(cn::ROUTE, |out| {
-        out.push(ONE_HOP);
-        put_hop(out, me, time);
-    });
+/// Appends a route that begins with `me`.
+pub(crate) fn put_first(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
+    put_len(out, 1);
+    put_hop(out, me, time);
 }
 
 fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
@@ -121,9 +117,6 @@ fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
     put_text(out, me.as_str());
     put_f64(out, time);
 }
-
-/// A list of one.
-const ONE_HOP: u8 = 0x91;
 
 /// The hops of the route, after each was named. `None` if there is no route, or a malformed one.
 fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a [u8])) -> Option<Hops<'a>> {

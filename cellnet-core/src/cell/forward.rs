@@ -27,7 +27,7 @@ impl Inner {
         body: Bytes,
     ) {
         let (chunk, block) =
-            (headers.says(cn::CHANNEL, sm::STREAM_CHANNEL), self.blocks.concern(headers.text(cn::CHANNEL)));
+            (headers.is_on(sm::STREAM_CHANNEL), self.blocks.concern(headers.text(cn::CHANNEL)));
         let cannot = |headers: &Headers, text: String| {
             self.refuse(
                 headers,
@@ -111,8 +111,7 @@ impl Inner {
 
     /// Whether this is a chunk of a stream that was given up.
     fn is_discarded(&self, headers: &Headers) -> bool {
-        let is_data =
-            headers.says(cn::CHANNEL, sm::STREAM_CHANNEL) && headers.says(cn::TOPIC, sm::DATA_TOPIC);
+        let is_data = headers.is_on(sm::STREAM_CHANNEL) && headers.says(cn::TOPIC, sm::DATA_TOPIC);
         if !is_data {
             return false;
         }

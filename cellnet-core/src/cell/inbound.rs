@@ -5,6 +5,7 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -260,27 +261,29 @@ impl Inner {
             self.refuse(&headers, Some(link), ReturnReason::CannotForward, failure);
             return Ok(());
         }
-        let about = About::new(&headers, channel.clone(), topic.clone());
+        let (channel, topic) = (channel.clone(), topic.clone());
         let reply_to = match expected {
-            true => ReplyTo::Plain { link: link.clone(), about: about.clone() },
+            true => ReplyTo::Plain {
+                link: link.clone(),
+                about: About::new(&headers, channel.clone(), topic.clone()),
+            },
             false => ReplyTo::Nobody,
         };
         let payload = Payload::from_wire(address.encoding.as_deref(), body);
-        self.dispatch(Some(link), about, reply_to, Message { headers, payload }, cost);
+        self.dispatch(Some(link), (channel, topic), reply_to, Message { headers, payload }, cost);
         Ok(())
     }
 
-    /// Gives a whole request to its handler, after the filters.
+    /// Gives a whole request to its handler, after the filters, by the application's channel and topic.
     pub(crate) fn dispatch(
         self: &Arc<Self>,
         link: Option<&Arc<Link>>,
-        about: About,
+        (channel, topic): (ByteString, ByteString),
         reply_to: ReplyTo,
         mut message: Message,
         cost: usize,
     ) {
         let origin = message.headers.address().origin.clone().unwrap_or_else(|| self.me().clone());
-        let About { channel, topic, .. } = about;
         let mut passing = Passing {
             headers: &mut message.headers,
             kind: Some(MessageKind::Request),
@@ -410,13 +413,12 @@ impl Inner {
         match super::bulk::split(&headers, &body) {
             Ok(messages) => {
                 for (channel, topic, message) in messages {
-                    let about = About::new(&message.headers, channel, topic);
                     let cost = message.payload.len() + message.headers.memory();
                     if !self.intake.has_room(link.id, cost, room) {
                         self.drop_message(link, "no handler is free for a part of a bulk message");
                         continue;
                     }
-                    self.dispatch(Some(link), about, ReplyTo::Nobody, message, cost);
+                    self.dispatch(Some(link), (channel, topic), ReplyTo::Nobody, message, cost);
                 }
             }
             Err(error) => self.drop_message(link, &format!("bulk message: {error}")),

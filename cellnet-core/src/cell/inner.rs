@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::{DialState, Letter, Link, Links, Outgoing, PushError, Refused},
+    link::{DialState, Fresh, Letter, Link, Links, Outgoing, PushError, Refused},
     message::{MessageKind, Payload, unix_time},
     route::{self, Resolver},
     stream::Streams,
@@ -105,7 +105,13 @@ impl Inner {
         body: Bytes,
     ) -> Result<Outgoing, RequestError> {
         let time = unix_time();
-        let mut headers = link.drafts.headers(letter, own, || {
+        let values = [
+            (cn::REQ_ID, Fresh::Text(id)),
+            (cn::ROUTE, Fresh::Route(self.me(), time)),
+            (cn::PAYLOAD_LEN, Fresh::Uint(body.len() as u64)),
+            (cn::SEND_TIME, Fresh::Time(time)),
+        ];
+        let headers = link.drafts.headers(letter, &values, own, || {
             let mut headers = Headers::new();
             if !letter.code.is_empty() {
                 headers.set_text(cn::RETURN_CODE, letter.code);
@@ -126,10 +132,6 @@ impl Inner {
             self.address(&mut headers, &link.peer, body.len(), time);
             headers
         });
-        headers.set_text(cn::REQ_ID, id);
-        route::begin(&mut headers, self.me(), time);
-        headers.set_uint(cn::PAYLOAD_LEN, body.len() as u64);
-        headers.set_f64(cn::SEND_TIME, time);
         self.check(link, &headers, &body)?;
         Ok(Outgoing::new(headers, body))
     }

@@ -29,10 +29,10 @@ impl<T> Registry<T> {
     /// Everything that matches, most exact first.
     pub(crate) fn matches(&self, channel: &str, topic: &str) -> impl Iterator<Item = &T> {
         let on = |channel: &str, topic: &str| self.channels.get(channel)?.get(topic);
-        let exact = on(channel, topic);
-        let of_channel = if topic == ANY { None } else { on(channel, ANY) };
-        let of_all = if channel == ANY { None } else { on(ANY, ANY) };
-        [exact, of_channel, of_all].into_iter().flatten()
+        let of_channel = (channel, ANY, topic != ANY);
+        let of_all = (ANY, ANY, channel != ANY);
+        let places = [(channel, topic, true), of_channel, of_all].into_iter();
+        places.filter(|(_, _, another)| *another).filter_map(move |(channel, topic, _)| on(channel, topic))
     }
 
     /// Registers, and gives what was there.

@@ -2,7 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::wire::Headers;
+use smallvec::SmallVec;
+
+use crate::{
+    fqcn::Fqcn,
+    route,
+    wire::{Headers, put_f64, put_text, put_uint},
+};
 
 /// Headers that were written for a neighbour not long ago: most of the next message's are the same, and copying them is
 /// much cheaper than writing them one by one.
@@ -22,6 +28,35 @@ struct Draft {
     /// Ours, and those of the application behind them.
     headers: Headers,
     ours: usize,
+    /// Where each message has a value of its own, in order, and which of them it is.
+    places: SmallVec<[(usize, usize); 4]>,
+}
+
+/// A value that each message has for itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fresh<'a> {
+    Text(&'a str),
+    Uint(u64),
+    /// Unix seconds.
+    Time(f64),
+    /// A route that begins with this cell.
+    Route(&'a Fqcn, f64),
+}
+
+impl Fresh<'_> {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => put_text(out, text),
+            Self::Uint(number) => put_uint(out, number),
+            Self::Time(time) => put_f64(out, time),
+            Self::Route(me, time) => route::put_first(out, me, time),
+        }
+    }
+}
+
+/// Puts values into headers that were written for one message.
+pub(crate) fn freshen(headers: &mut Headers, values: &[(&str, Fresh<'_>)]) {
+    values.iter().for_each(|(key, value)| headers.set_encoded(key, |out| value.put(out)));
 }
 
 /// Kinds of messages that a conversation has at a time.
@@ -67,22 +102,24 @@ impl Letter<Box<str>> {
 }
 
 impl Drafts {
-    /// The headers of a letter: those that were written before, or what `write` writes, with the application's `own`
-    /// behind them. Theirs do not replace ours.
+    /// The headers of a letter: those that were written before, or what `write` writes, with these `values`, and the
+    /// application's `own` behind them. Theirs do not replace ours. All letters of a kind have values of the same keys.
     pub(crate) fn headers(
         &self,
         letter: &Letter<&str>,
+        values: &[(&str, Fresh<'_>)],
         own: &Headers,
         write: impl FnOnce() -> Headers,
     ) -> Headers {
-        if let Some(headers) = self.recent().find(letter, own) {
+        if let Some(headers) = self.recent().find(letter, values, own) {
             return headers;
         }
         let mut headers = write();
+        freshen(&mut headers, values);
         let ours = headers.len();
         headers.extend_absent(own);
         headers.settle();
-        self.recent().keep(letter, &headers, ours);
+        self.recent().keep(letter, values, &headers, ours);
         headers
     }
 
@@ -92,18 +129,22 @@ impl Drafts {
 }
 
 impl Recent {
-    fn find(&self, letter: &Letter<&str>, own: &Headers) -> Option<Headers> {
-        let Draft { headers, ours, .. } = self.drafts.iter().find(|draft| draft.is_of(letter, own))?;
-        let mut headers = headers.clone();
-        headers.update(own, *ours);
+    fn find(&self, letter: &Letter<&str>, values: &[(&str, Fresh<'_>)], own: &Headers) -> Option<Headers> {
+        let draft = self.drafts.iter().find(|draft| draft.is_of(letter, own))?;
+        let fresh = draft.places.iter().map(|(at, which)| (*at, values[*which].1));
+        let mut headers = draft.headers.with(fresh, Fresh::put);
+        if !own.is_empty() {
+            headers.update(own, draft.ours);
+        }
         Some(headers)
     }
 
-    fn keep(&mut self, letter: &Letter<&str>, headers: &Headers, ours: usize) {
-        if headers.memory() > MAX_BYTES {
-            return;
-        }
-        let draft = Draft { letter: letter.kept(), headers: headers.clone(), ours };
+    fn keep(&mut self, letter: &Letter<&str>, values: &[(&str, Fresh<'_>)], headers: &Headers, ours: usize) {
+        let place = |(which, (key, _)): (usize, &(&str, _))| Some((headers.place(key)?, which));
+        let places: Option<SmallVec<_>> = values.iter().enumerate().map(place).collect();
+        let Some(mut places) = places.filter(|_| headers.memory() <= MAX_BYTES) else { return };
+        places.sort_unstable();
+        let draft = Draft { letter: letter.kept(), headers: headers.clone(), ours, places };
         if self.drafts.len() < KEPT {
             return self.drafts.push(draft);
         }
@@ -115,7 +156,11 @@ impl Recent {
 impl Draft {
     /// Whether it is one of such a letter with headers of these names.
     fn is_of(&self, letter: &Letter<&str>, own: &Headers) -> bool {
-        self.letter.is(letter) && self.headers.have_room_for(own, self.ours)
+        let fits = match own.is_empty() {
+            true => self.headers.len() == self.ours,
+            false => self.headers.have_room_for(own, self.ours),
+        };
+        fits && self.letter.is(letter)
     }
 }
 
@@ -125,6 +170,7 @@ const MAX_BYTES: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Value, keys::cn};
 
     fn letter(topic: &str) -> Letter<&str> {
         Letter {
@@ -144,9 +190,9 @@ mod tests {
     fn what_was_written_is_copied_until_newer_letters_take_its_place() {
         let drafts = Drafts::default();
         let write = |topic: &str| {
-            drafts.headers(&letter(topic), &Headers::new(), || [("topic", topic)].into_iter().collect())
+            drafts.headers(&letter(topic), &[], &Headers::new(), || [("topic", topic)].into_iter().collect())
         };
-        let known = |topic: &str| drafts.recent().find(&letter(topic), &Headers::new()).is_some();
+        let known = |topic: &str| drafts.recent().find(&letter(topic), &[], &Headers::new()).is_some();
         let topics = ["a", "b", "c", "d", "e", "f", "g", "h"];
         for topic in ["a", "b", "a"].into_iter().chain(topics) {
             assert_eq!(write(topic).text("topic"), Some(topic));
@@ -155,7 +201,38 @@ mod tests {
         write("new");
         assert!(!known("a") && known("b") && known("new"));
         let other = Letter { expects: Some(false), ..letter("new") };
-        assert!(drafts.recent().find(&other, &Headers::new()).is_none());
+        assert!(drafts.recent().find(&other, &[], &Headers::new()).is_none());
+    }
+
+    #[test]
+    fn each_message_has_values_of_its_own() {
+        let (drafts, me) = (Drafts::default(), "server".parse().unwrap());
+        let own = [("x", "y")].into_iter().collect::<Headers>();
+        for (id, time) in [("one", 1.0), ("two", 2.0), ("another", 3.0)] {
+            let values = [
+                (cn::SEND_TIME, Fresh::Time(time)),
+                (cn::REQ_ID, Fresh::Text(id)),
+                (cn::ROUTE, Fresh::Route(&me, time)),
+                (cn::PAYLOAD_LEN, Fresh::Uint(id.len() as u64)),
+            ];
+            // They have other places than here.
+            let write = || {
+                let mut headers =
+                    [(cn::REQ_ID, "first"), ("a", "b"), (cn::PAYLOAD_LEN, "")].into_iter().collect();
+                route::record(&mut headers, &me, 0.0);
+                headers
+            };
+            let headers = drafts.headers(&letter("t"), &values, &own, write);
+            assert_eq!(
+                (headers.text(cn::REQ_ID), headers.text("a"), headers.text("x")),
+                (Some(id), Some("b"), Some("y"))
+            );
+            assert_eq!(headers.number(cn::SEND_TIME), Some(time));
+            assert_eq!(headers.uint(cn::PAYLOAD_LEN), Some(id.len() as u64));
+            let hop = Value::Array(vec![Value::text("server"), Value::F64(time)]);
+            assert_eq!(headers.get(cn::ROUTE), Some(Value::Array(vec![hop])));
+        }
+        assert_eq!(drafts.recent().drafts.len(), 1);
     }
 
     #[test]
@@ -164,17 +241,17 @@ mod tests {
         let own = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Headers>();
         let write = || own(&[("ours", "kept")]);
         for value in ["one", "two", "three and longer"] {
-            let headers = drafts.headers(&letter("t"), &own(&[("ours", "lost"), ("x", value)]), write);
+            let headers = drafts.headers(&letter("t"), &[], &own(&[("ours", "lost"), ("x", value)]), write);
             assert_eq!(headers, own(&[("ours", "kept"), ("x", value)]));
         }
         assert_eq!(drafts.recent().drafts.len(), 1);
         // Who names a header twice does not get the value that another message had under another name.
-        drafts.headers(&letter("t"), &own(&[("x", "1"), ("secret", "2")]), write);
+        drafts.headers(&letter("t"), &[], &own(&[("x", "1"), ("secret", "2")]), write);
         let twice = Headers::decode(&bytes::Bytes::from_static(b"\x82\xa1x\xa11\xa1x\xa12")).unwrap();
-        let headers = drafts.headers(&letter("t"), &twice, write);
+        let headers = drafts.headers(&letter("t"), &[], &twice, write);
         assert_eq!(headers, own(&[("ours", "kept"), ("x", "2")]));
         for names in [&[("y", "1")][..], &[("x", "1"), ("y", "2")], &[]] {
-            let headers = drafts.headers(&letter("t"), &own(names), write);
+            let headers = drafts.headers(&letter("t"), &[], &own(names), write);
             assert_eq!(headers, own(&[&[("ours", "kept")], names].concat()));
         }
     }

@@ -37,7 +37,7 @@ pub(crate) type AckKey = (ByteString, ByteString, u64);
 /// Chooses by the headers and the size of the body.
 pub(crate) fn classify(headers: &Headers, body: usize) -> Class {
     let text = |key: &str| headers.shared_text(key).unwrap_or_default();
-    let is_stream = headers.says(cn::CHANNEL, sm::STREAM_CHANNEL);
+    let is_stream = headers.is_on(sm::STREAM_CHANNEL);
     if !is_stream {
         return if body <= CONTROL_BODY {
             Class::Control

@@ -38,7 +38,7 @@ use self::handshake::Opened;
 pub(crate) use self::{
     accept::{Handshakes, accept_loop},
     dial::{DialState, dial_loop},
-    drafts::{Drafts, Letter},
+    drafts::{Drafts, Fresh, Letter, freshen},
     handshake::Identity,
     lanes::Class,
     outbox::{Outbox, Outgoing, PushError, Refused},

@@ -130,6 +130,11 @@ struct Queue {
 }
 
 impl Queue {
+    /// Whether there is as much as a writer takes at a time.
+    fn is_batch(&self) -> bool {
+        self.messages.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES
+    }
+
     fn push(&mut self, message: Outgoing) {
         self.bytes += message.cost();
         self.messages.push_back(message);
@@ -238,7 +243,11 @@ impl Outbox {
         }
         match state.push(message, &self.limits) {
             Ok(queue) => {
+                let batch = queue == 0 && state.control.is_batch();
                 drop(state);
+                if batch && self.write_batch() {
+                    return Ok(());
+                }
                 // With a single lane the control writer serves the only bulk queue.
                 self.ready[queue.min(self.ready.len() - 1)].notify_one();
                 Ok(())
@@ -251,6 +260,18 @@ impl Outbox {
                 Err(Refused::Full(message))
             }
         }
+    }
+
+    /// Writes what waits on the control lane, up to a batch, as far as that goes without waiting: while that is still in
+    /// the processor's caches, and without a change of task. Says whether there is nothing to tell the writer.
+    fn write_batch(&self) -> bool {
+        let Some(mut ink) = self.pens[0].get().and_then(Pen::free) else { return false };
+        let done = ink.write_batch(self);
+        drop(ink);
+        if !done {
+            self.state().signals.rest = true;
+        }
+        done
     }
 
     /// When the writers last took something or the connection moved bytes: on a slow one a single chunk takes long.
@@ -358,7 +379,7 @@ impl Outbox {
 }
 
 /// A batch is at most this many frames…
-const BATCH_MESSAGES: usize = 64;
+pub(super) const BATCH_MESSAGES: usize = 64;
 /// …or this many bytes, or one larger frame. More would only make control wait.
 const BATCH_BYTES: usize = 256 * 1024;
 

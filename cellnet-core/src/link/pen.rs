@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
 use super::{
@@ -54,10 +54,15 @@ impl Pen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The ink, if nobody writes.
+    pub(super) fn free(&self) -> Option<MutexGuard<'_, Ink>> {
+        let ink = self.0.try_lock().ok()?;
+        (ink.tx.is_some() && !ink.writing).then_some(ink)
+    }
+
     /// The ink, if nobody writes and nobody did a moment ago.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
-        let ink = self.0.try_lock().ok()?;
-        (ink.tx.is_some() && !ink.writing && ink.rested.elapsed() >= QUIET).then_some(ink)
+        self.free().filter(|ink| ink.rested.elapsed() >= QUIET)
     }
 }
 
@@ -148,6 +153,19 @@ impl Ink {
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
         self.taken.push(message);
         self.draw(self.taken.len() - 1);
+        self.flush_now()
+    }
+
+    /// Writes what waits on the control lane, up to a batch, as far as that goes without waiting. Says whether all of it
+    /// is written.
+    pub(super) fn write_batch(&mut self, outbox: &Outbox) -> bool {
+        match self.dip(outbox, 0) {
+            Taken::Work(_) => self.flush_now(),
+            Taken::Nothing | Taken::End => true,
+        }
+    }
+
+    fn flush_now(&mut self) -> bool {
         match self.poll_flush(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
@@ -213,7 +231,7 @@ fn encode(
     if space.capacity() < PREFIX_LEN + USUAL_HEAD {
         *space = BytesMut::with_capacity(SPACE_BYTES);
     }
-    Prefix::default().encode(space);
+    space.put_bytes(0, PREFIX_LEN);
     heads.encode(&message.headers, message.body.len(), space).inspect_err(|_| space.clear())?;
     let header_len = space.len() - PREFIX_LEN;
     let prefix = Prefix {
@@ -255,7 +273,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        link::{LinkConfig, outbox::Outbox},
+        link::{
+            LinkConfig,
+            outbox::{BATCH_MESSAGES, Outbox},
+        },
         stats::Budget,
         wire::Headers,
     };
@@ -347,6 +368,26 @@ mod tests {
         outbox.try_push(message()).unwrap();
         assert_eq!(driver.state().fed, 0);
         assert_eq!(take(&outbox).1, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_completes_a_batch_writes_it_unless_somebody_is_writing() {
+        let (driver, pen, outbox) = lane().await;
+        let send = |count| (0..count).for_each(|_| outbox.try_push(message()).unwrap());
+        send(1 + BATCH_MESSAGES - 1);
+        assert_eq!(driver.state().fed, 1);
+        send(1);
+        assert_eq!(driver.state().fed, 1 + BATCH_MESSAGES);
+        driver.state().blocked = true;
+        send(BATCH_MESSAGES);
+        assert_eq!(driver.state().fed, 1 + 2 * BATCH_MESSAGES);
+        send(2 * BATCH_MESSAGES);
+        assert_eq!(driver.state().fed, 1 + 2 * BATCH_MESSAGES, "what is half written comes first");
+        outbox.ready(0).await;
+        assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(Signals { rest: true, .. })));
+        driver.state().blocked = false;
+        assert!(write(&pen).await.is_ready());
+        assert_eq!(driver.state().fed, 1 + 3 * BATCH_MESSAGES);
     }
 
     #[tokio::test(start_paused = true)]

@@ -175,13 +175,12 @@ impl Arrival<'_> {
     pub(super) fn dispatch(self, body: Bytes, cost: usize) {
         let Self { inner, link, chunk, headers, .. } = self;
         let (channel, topic) = (chunk.channel.unwrap_or_default(), chunk.topic.unwrap_or_default());
-        let about = About::new(&headers, channel, topic);
         let reply_to = match chunk.req_id {
-            Some(id) => ReplyTo::Stream { id, about: about.clone() },
+            Some(id) => ReplyTo::Stream { id, about: About::new(&headers, channel.clone(), topic.clone()) },
             None => ReplyTo::Nobody,
         };
         let payload = Payload::from_wire(chunk.encoding.as_deref(), body);
-        inner.dispatch(Some(link), about, reply_to, Message { headers, payload }, cost);
+        inner.dispatch(Some(link), (channel, topic), reply_to, Message { headers, payload }, cost);
     }
 
     /// Answers that no handler can take the request.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use smallvec::SmallVec;
 
 use super::{ChunkHeader, SendChunk};
 use crate::{
     cell::{Inner, Passing, Stage, name},
     fqcn::Fqcn,
-    link::{Letter, Link},
+    link::{Fresh, Letter, Link, freshen},
     message::{Message, MessageKind, Payload, unix_time},
-    route,
     wire::{
         Headers, Value,
         keys::{cn, sm},
@@ -74,21 +74,21 @@ impl Envelope<'_> {
             }
             headers
         };
-        let mut headers = match link {
-            Some(link) => link.drafts.headers(&letter, &own, write),
+        let mut values = SmallVec::<[_; 4]>::from_slice(&[
+            (sm::ID, Fresh::Uint(self.id)),
+            (sm::SIZE, Fresh::Uint(self.size)),
+            (cn::ROUTE, Fresh::Route(inner.me(), unix_time())),
+        ]);
+        values.extend(self.request_id.as_deref().map(|id| (sm::REQ_ID, Fresh::Text(id))));
+        match link {
+            Some(link) => link.drafts.headers(&letter, &values, &own, write),
             None => {
                 let mut headers = write();
+                freshen(&mut headers, &values);
                 headers.extend_absent(&own);
                 headers
             }
-        };
-        headers.set_uint(sm::ID, self.id);
-        headers.set_uint(sm::SIZE, self.size);
-        if let Some(id) = &self.request_id {
-            headers.set_text(sm::REQ_ID, id);
         }
-        route::begin(&mut headers, inner.me(), unix_time());
-        headers
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) const TIME: usize = 8;
 impl<'a> Hops<'a> {
     /// None if it is no list.
     pub(crate) fn of(route: &'a [u8]) -> Option<Self> {
+        if let Some(marker @ 0x90..=0x9f) = route.first() {
+            return Some(Self { route, at: 1, left: usize::from(marker & 0x0f) });
+        }
         let mut scanner = Scanner::new(route, Limits::HEADERS);
         let Ok(Shape::Array(left)) = scanner.step() else { return None };
         Some(Self { route, at: scanner.at(), left })
@@ -39,13 +42,17 @@ impl<'a> Hops<'a> {
         &self.route[self.at..]
     }
 
-    /// As nearly all are written: a pair of short text and a float.
+    /// As nearly all are written: a pair of text below 256 bytes and a float.
     fn usual(&self) -> Option<(Hop<'a>, usize)> {
-        let [PAIR, marker @ 0xa0..=0xbf, rest @ ..] = self.encoded() else { return None };
-        let (name, rest) = rest.split_at_checked(usize::from(marker & 0x1f))?;
-        let [F64, time @ ..] = rest else { return None };
-        let at = self.at + 3 + name.len();
-        (time.len() >= TIME).then_some((Hop { name, time: Some(at) }, at + TIME))
+        let (start, len) = match *self.encoded() {
+            [PAIR, marker @ 0xa0..=0xbf, ..] => (2, marker & 0x1f),
+            [PAIR, 0xd9, len, ..] => (3, len),
+            _ => return None,
+        };
+        let end = start + usize::from(len);
+        let hop = self.encoded().get(..end + 1 + TIME)?;
+        let time = self.at + end + 1;
+        (hop[end] == F64).then_some((Hop { name: &hop[start..end], time: Some(time) }, time + TIME))
     }
 
     fn other(&self) -> Option<(Hop<'a>, usize)> {
@@ -89,10 +96,11 @@ mod tests {
     #[test]
     fn hops_are_found_however_they_are_written() {
         let hop = |name: &str, time| Value::Array(vec![Value::from(name.to_owned()), time]);
-        let long = "n".repeat(40);
+        let (long, longest) = ("n".repeat(40), "n".repeat(300));
         let hops = [
             hop("a", Value::F64(1.5)),
             hop(&long, Value::F64(2.5)),
+            hop(&longest, Value::F64(3.5)),
             hop("b", Value::from(3_u64)),
             Value::Nil,
         ];
@@ -100,20 +108,29 @@ mod tests {
         Value::Array(hops.to_vec()).encode(&mut route);
         let found: Vec<_> = Hops::of(&route).unwrap().collect();
         let name = |at: usize| found[at].map(|hop| hop.name);
-        assert_eq!((name(0), name(1), name(2)), (Some(&b"a"[..]), Some(long.as_bytes()), Some(&b"b"[..])));
+        assert_eq!((name(0), name(1)), (Some(&b"a"[..]), Some(long.as_bytes())));
+        assert_eq!((name(2), name(3)), (Some(longest.as_bytes()), Some(&b"b"[..])));
         let time = |at: usize| found[at].and_then(|hop| hop.time).map(|at| route[at..at + TIME].to_vec());
         assert_eq!(time(0), Some(1.5_f64.to_be_bytes().to_vec()));
         assert_eq!(time(1), Some(2.5_f64.to_be_bytes().to_vec()));
-        assert_eq!((time(2), found[3], found.len()), (None, None, 4));
+        assert_eq!(time(2), Some(3.5_f64.to_be_bytes().to_vec()));
+        assert_eq!((time(3), found[4], found.len()), (None, None, 5));
+        let many = Value::Array(vec![hop("a", Value::F64(1.5)); 20]);
+        route.clear();
+        many.encode(&mut route);
+        assert_eq!(Hops::of(&route).unwrap().flatten().count(), 20);
         assert!(Hops::of(&[0xc0]).is_none());
     }
 
     #[test]
     fn a_route_that_ends_early_has_no_hop_there() {
-        let whole = [0x91, PAIR, 0xa1, b'a', F64, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert!(Hops::of(&whole).unwrap().next().unwrap().is_some());
-        for end in 1..whole.len() {
-            assert_eq!(Hops::of(&whole[..end]).unwrap().next(), Some(None));
+        let short = [0x91, PAIR, 0xa1, b'a', F64, 0, 0, 0, 0, 0, 0, 0, 0];
+        let long = [0x91, PAIR, 0xd9, 1, b'a', F64, 0, 0, 0, 0, 0, 0, 0, 0];
+        for whole in [&short[..], &long] {
+            assert!(Hops::of(whole).unwrap().next().unwrap().is_some());
+            for end in 1..whole.len() {
+                assert_eq!(Hops::of(&whole[..end]).unwrap().next(), Some(None));
+            }
         }
     }
 }

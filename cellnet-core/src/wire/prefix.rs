@@ -99,14 +99,10 @@ impl Prefix {
 
     /// Writes the 16 bytes over others.
     pub fn write_to(&self, out: &mut [u8; PREFIX_LEN]) {
-        out[..4].copy_from_slice(&self.length.to_be_bytes());
-        out[4..6].copy_from_slice(&self.header_len.to_be_bytes());
-        out[6] = self.kind;
-        out[7] = self.reserved;
-        out[8..10].copy_from_slice(&self.flags.to_be_bytes());
-        out[10..12].copy_from_slice(&self.app_id.to_be_bytes());
-        out[12..14].copy_from_slice(&self.stream_id.to_be_bytes());
-        out[14..].copy_from_slice(&self.sequence.to_be_bytes());
+        let [l0, l1, l2, l3] = self.length.to_be_bytes();
+        let pairs = [self.header_len, self.flags, self.app_id, self.stream_id, self.sequence];
+        let [[h0, h1], [f0, f1], [a0, a1], [i0, i1], [s0, s1]] = pairs.map(u16::to_be_bytes);
+        *out = [l0, l1, l2, l3, h0, h1, self.kind, self.reserved, f0, f1, a0, a1, i0, i1, s0, s1];
     }
 
     /// What the frame is; `None` for a type that nobody sends, which is dropped.

@@ -9,13 +9,15 @@ use super::{
 };
 
 /// Values that take the place of others, and headers that were added.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Changes {
     bytes: Vec<u8>,
     /// By position, and behind them what was added, in order.
     list: SmallVec<[Change; USUAL]>,
     /// How many of them have positions.
     placed: usize,
+    /// Whether a message of the same kind may have something else in one of them, other than what varies.
+    unusual: bool,
     /// Where the others are, counted from there.
     marks: Marks<32>,
 }
@@ -37,13 +39,44 @@ struct Change {
 
 const ADDED: u32 = u32::MAX;
 
-impl Changes {
-    pub(super) const fn none() -> Self {
-        Self { bytes: Vec::new(), list: SmallVec::new_const(), placed: 0, marks: Marks::none() }
+impl Default for Changes {
+    /// None, and memory for those of most messages.
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::none() }
+    }
+}
+
+impl Clone for Changes {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
     }
 
-    pub(super) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::none() }
+    fn clone_from(&mut self, other: &Self) {
+        self.bytes.clone_from(&other.bytes);
+        self.list.clone_from(&other.list);
+        (self.placed, self.unusual, self.marks) = (other.placed, other.unusual, other.marks);
+    }
+}
+
+impl Changes {
+    pub(super) const fn none() -> Self {
+        Self {
+            bytes: Vec::new(),
+            list: SmallVec::new_const(),
+            placed: 0,
+            unusual: false,
+            marks: Marks::none(),
+        }
+    }
+
+    /// Forgets everything. Gives the bytes that there is memory for.
+    pub(super) fn clear(&mut self) -> usize {
+        self.bytes.clear();
+        self.list.clear();
+        (self.placed, self.unusual, self.marks) = (0, false, Marks::none());
+        self.bytes.capacity() + self.list.capacity() * size_of::<Change>()
     }
 
     /// The value at a position, if it is another one.
@@ -51,6 +84,15 @@ impl Changes {
     pub(super) fn at(&self, at: usize) -> Option<&[u8]> {
         let change = self.list[..self.placed].iter().find(|change| change.at as usize == at)?;
         Some(self.value(change))
+    }
+
+    /// [`at`](Self::at) for positions that are asked for in order.
+    pub(super) fn in_order<'a>(&'a self) -> impl FnMut(usize) -> Option<&'a [u8]> {
+        let mut left = self.list[..self.placed].iter().peekable();
+        move |at| {
+            while left.next_if(|change| (change.at as usize) < at).is_some() {}
+            left.next_if(|change| change.at as usize == at).map(|change| self.value(change))
+        }
     }
 
     /// All values at positions, in order.
@@ -74,10 +116,17 @@ impl Changes {
         self.position(key).map(|at| self.value(&self.list[at]))
     }
 
-    /// Sets the value at a position to what `encode` appends. `old` is the value that would be there without a change.
+    /// Whether anything was set that usually stays, or added.
+    #[inline]
+    pub(super) fn are_unusual(&self) -> bool {
+        self.unusual
+    }
+
+    /// Sets the value at a position to what `encode` appends. `old` is the value that would be there without a change,
+    /// and `varies` tells whether it is another one in nearly every message.
     pub(super) fn replace<E>(
         &mut self,
-        at: usize,
+        (at, varies): (usize, bool),
         old: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -91,8 +140,25 @@ impl Changes {
             None => {
                 self.list.insert(behind.map_or(0, |behind| behind + 1), change);
                 self.placed += 1;
+                self.unusual |= !varies;
             }
         }
+        Ok(())
+    }
+
+    /// Sets the value at a position behind all that were set, of a header that varies, to what `encode` appends.
+    #[inline]
+    pub(super) fn push<E>(
+        &mut self,
+        at: usize,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = offset(self.bytes.len());
+        encode(&mut self.bytes)?;
+        let change = Change { at: offset(at), start, value: start, end: offset(self.bytes.len()) };
+        debug_assert!(self.list.last().is_none_or(|last| last.at < change.at));
+        self.list.push(change);
+        self.placed += 1;
         Ok(())
     }
 
@@ -109,6 +175,7 @@ impl Changes {
             None => {
                 self.marks.add(key.as_bytes(), self.count_added());
                 self.list.push(change);
+                self.unusual = true;
             }
         }
     }

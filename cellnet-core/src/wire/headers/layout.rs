@@ -27,7 +27,7 @@ pub(super) struct Layout {
 }
 
 /// What most messages have of them.
-pub(super) const USUAL_VARYING: usize = 8;
+const USUAL_VARYING: usize = 8;
 
 /// Where a key and its value are.
 #[derive(Debug, Clone, Copy)]

@@ -5,27 +5,29 @@ mod changes;
 mod layout;
 mod marks;
 mod scalars;
+mod spare;
 mod varying;
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
-use smallvec::SmallVec;
 
 use self::{
-    changes::Changes,
-    layout::{Layout, Place, USUAL_VARYING},
-    scalars::{put_uint, text_marker},
+    layout::{Layout, Place},
+    scalars::text_marker,
+    spare::Spare,
 };
 use super::{
     DecodeError, Limits, MAX_HEADERS, Value,
+    keys::cn,
     scan::{Scanner, Shape},
 };
 use crate::Fqcn;
 
 pub(crate) use address::Address;
-pub(crate) use scalars::{put_f64, put_text};
+pub(super) use scalars::uint;
+pub(crate) use scalars::{put_f64, put_len, put_text, put_uint};
 pub(super) use varying::Varying;
 
 /// An ordered map that keeps what it does not know. Keys are text, or bytes that nobody here reads.
@@ -39,7 +41,7 @@ pub struct Headers {
     /// Where the headers are in it. None if there are none.
     layout: Option<Arc<Layout>>,
     /// What was set since.
-    changes: Option<Box<Changes>>,
+    changes: Spare,
 }
 
 /// The headers do not fit into a frame.
@@ -60,7 +62,7 @@ impl Headers {
 
     fn index(block: Bytes, limits: Limits) -> Result<Self, DecodeError> {
         let layout = if block.is_empty() { None } else { Some(Arc::new(Layout::of(&block, limits)?)) };
-        Ok(Self { block, layout, changes: None })
+        Ok(Self { block, layout, changes: Spare::none() })
     }
 
     /// Appends the map. On failure `out` is as before.
@@ -107,7 +109,7 @@ impl Headers {
     /// What the headers take in memory, in bytes, more or less.
     pub fn memory(&self) -> usize {
         let layout = self.layout.as_ref().map_or(0, |layout| layout.memory());
-        self.block.len() + layout + self.changes.as_ref().map_or(0, |changes| changes.memory())
+        self.block.len() + layout + self.changes.memory()
     }
 
     /// The value under a key, decoded; the last one, if a peer sent several.
@@ -185,17 +187,18 @@ impl Headers {
 
     /// Sets what `encode` appends to the buffer, which is one value.
     pub(crate) fn set_encoded(&mut self, key: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        let changes = self.changes.get_or_insert_with(|| Box::new(Changes::new()));
+        let changes = self.changes.get_mut();
         let layout = self.layout.as_deref();
         let at = layout.and_then(|layout| layout.find(&self.block, key));
         match layout.zip(at) {
             Some((layout, at)) => {
-                let old = &self.block[layout.places()[at].value()];
+                let place = &layout.places()[at];
+                let old = &self.block[place.value()];
                 let encode = |out: &mut Vec<u8>| {
                     encode(out);
                     Ok::<_, Infallible>(())
                 };
-                let Ok(()) = changes.replace(at, old, encode);
+                let Ok(()) = changes.replace((at, place.varying.is_some()), old, encode);
             }
             None => {
                 changes.add(key, encode);
@@ -241,7 +244,7 @@ impl Headers {
     /// Removes a key, all of it if a peer sent several. Says whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
         if self.layout().find(&self.block, key).is_none() {
-            return self.changes.as_mut().is_some_and(|changes| changes.remove(key));
+            return self.changes.is_some() && self.changes.get_mut().remove(key);
         }
         let is_it = |place: &Place| place.readable && place.key(&self.block) == key.as_bytes();
         let gone = self.places().iter().filter(|place| is_it(place)).count();
@@ -277,7 +280,7 @@ impl Headers {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.places().len() + self.changes().count_added()
+        self.places().len() + self.changes.count_added()
     }
 
     /// Whether there are none.
@@ -292,11 +295,46 @@ impl Headers {
 
     /// From whom the message is, for whom, and what for.
     pub(crate) fn address(&self) -> Arc<Address> {
-        let usual = self.steady_changes().next().is_none() && self.changes().count_added() == 0;
-        match &self.layout {
-            Some(layout) if usual => layout.address.get_or_init(|| Arc::new(Address::of(self))).clone(),
-            _ => Arc::new(Address::of(self)),
+        self.known_address().cloned().unwrap_or_else(|| Arc::new(Address::of(self)))
+    }
+
+    /// Whether the message is on a channel.
+    pub(crate) fn is_on(&self, channel: &str) -> bool {
+        match self.known_address() {
+            Some(address) => *address.channel == *channel,
+            None => self.says(cn::CHANNEL, channel),
         }
+    }
+
+    /// What is read once for all messages of a kind. None if there may be others in it.
+    fn known_address(&self) -> Option<&Arc<Address>> {
+        let layout = self.layout.as_ref().filter(|_| !self.changes.are_unusual())?;
+        Some(layout.address.get_or_init(|| Arc::new(Address::of(self))))
+    }
+
+    /// Where a header is, as [`with`](Self::with) takes it; `None` if it is not there or was set. It must be one that
+    /// varies, and in one place only.
+    pub(crate) fn place(&self, key: &str) -> Option<usize> {
+        let at = self.layout().find(&self.block, key)?;
+        self.places()[at].varying.is_some().then_some(at)
+    }
+
+    /// Headers like these with other values in some [places](Self::place), which come in order: `put` appends the value
+    /// of each. Nothing may have been set in these.
+    pub(crate) fn with<T>(
+        &self,
+        values: impl IntoIterator<Item = (usize, T)>,
+        put: impl Fn(T, &mut Vec<u8>),
+    ) -> Self {
+        let mut changes = Spare::none();
+        for (at, value) in values {
+            let put = |out: &mut Vec<u8>| {
+                put(value, out);
+                Ok::<_, Infallible>(())
+            };
+            let Ok(()) = changes.get_mut().push(at, put);
+        }
+        Self { block: self.block.clone(), layout: self.layout.clone(), changes }
     }
 
     /// The value under a key as it is encoded.
@@ -304,7 +342,7 @@ impl Headers {
     pub(crate) fn encoded(&self, key: &str) -> Option<&[u8]> {
         match self.layout().find(&self.block, key) {
             Some(at) => Some(self.moved_to(at).unwrap_or_else(|| &self.block[self.places()[at].value()])),
-            None => self.changes().find(key),
+            None => self.changes.find(key),
         }
     }
 
@@ -336,7 +374,7 @@ impl Headers {
     /// old place. `None` if it is not like this, or too hard to tell. Nothing may have been set in these.
     pub(super) fn resembling(&self, block: &Bytes) -> Option<Self> {
         let fits = self.layout.as_ref().is_some_and(|layout| layout.fits(&self.block, block));
-        fits.then(|| Self { block: block.clone(), layout: self.layout.clone(), changes: None })
+        fits.then(|| Self { block: block.clone(), layout: self.layout.clone(), changes: Spare::none() })
     }
 
     /// Headers like these with other values where they vary. `change` appends one, and is told which it is and what was
@@ -345,27 +383,23 @@ impl Headers {
         &self,
         mut change: impl FnMut(Varying, &[u8], &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut changes = Box::new(Changes::new());
+        let mut changes = Spare::none();
         for (at, place, varying) in self.layout().varying() {
             let old = &self.block[place.value()];
-            changes.replace(at, old, |out| change(varying, old, out))?;
+            changes.get_mut().push(at, |out| change(varying, old, out))?;
         }
-        Ok(Self { block: self.block.clone(), layout: self.layout.clone(), changes: Some(changes) })
+        Ok(Self { block: self.block.clone(), layout: self.layout.clone(), changes })
     }
 
     /// The values that vary, in order.
-    pub(super) fn varying(&self) -> SmallVec<[(Varying, &[u8]); USUAL_VARYING]> {
-        let mut values = SmallVec::new();
-        for (at, place, varying) in self.layout().varying() {
-            values.push((varying, self.moved_to(at).unwrap_or_else(|| &self.block[place.value()])));
-        }
-        for (key, value) in self.added() {
-            // Of long keys, which none of them is, the marker is longer.
-            if let Some(varying) = Varying::of(&key[1..]) {
-                values.push((varying, value));
-            }
-        }
-        values
+    pub(super) fn varying(&self) -> impl Iterator<Item = (Varying, &[u8])> {
+        let mut moved_to = self.changes.in_order();
+        let placed = self.layout().varying().map(move |(at, place, varying)| {
+            (varying, moved_to(at).unwrap_or_else(|| &self.block[place.value()]))
+        });
+        // Of long keys, which none of them is, the marker is longer.
+        let added = self.added().filter_map(|(key, value)| Some((Varying::of(&key[1..])?, value)));
+        placed.chain(added)
     }
 
     /// What does not vary: keys with their markers, and values where those stay.
@@ -378,9 +412,10 @@ impl Headers {
     /// Whether others are sure to have the same keys in the same order, and the same values where they do not vary:
     /// they share their layout, so only what was set can be different, and that usually is the same for all of a kind.
     pub(super) fn are_kin(&self, other: &Self) -> bool {
+        let unusual = self.changes.are_unusual() || other.changes.are_unusual();
         matches!((&self.layout, &other.layout), (Some(one), Some(another)) if Arc::ptr_eq(one, another))
-            && self.steady_changes().eq(other.steady_changes())
-            && self.added().eq(other.added())
+            && (!unusual
+                || self.steady_changes().eq(other.steady_changes()) && self.added().eq(other.added()))
     }
 
     /// Whether others have the same keys in the same order, and the same values where they do not vary.
@@ -425,20 +460,15 @@ impl Headers {
     }
 
     fn moved_to(&self, at: usize) -> Option<&[u8]> {
-        self.changes().at(at)
+        self.changes.at(at)
     }
 
     fn moved(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        self.changes().moved()
+        self.changes.moved()
     }
 
     fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.changes().added()
-    }
-
-    fn changes(&self) -> &Changes {
-        static NONE: Changes = Changes::none();
-        self.changes.as_deref().unwrap_or(&NONE)
+        self.changes.added()
     }
 
     /// A piece of these headers, sharing memory with what arrived.

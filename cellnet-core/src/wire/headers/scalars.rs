@@ -26,14 +26,30 @@ pub(crate) fn put_f64(out: &mut Vec<u8>, value: f64) {
 
 /// Appends a number that is whole and not negative.
 #[inline]
-pub(super) fn put_uint(out: &mut Vec<u8>, value: u64) {
-    match value {
-        ..128 => out.push(value as u8),
-        128..256 => out.extend_from_slice(&[0xcc, value as u8]),
-        _ => drop(
-            rmp::encode::write_uint(&mut out.writer(), value).expect("a buffer in memory takes everything"),
-        ),
+pub(crate) fn put_uint(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(uint(&mut [0; 9], value));
+}
+
+/// A number that is whole and not negative, in `space`.
+#[inline]
+pub(in crate::wire) fn uint(space: &mut [u8; 9], value: u64) -> &[u8] {
+    if value < 128 {
+        space[0] = value as u8;
+        return &space[..1];
     }
+    let mut rest = &mut space[..];
+    rmp::encode::write_uint(&mut rest, value).expect("no number is longer");
+    let left = rest.len();
+    &space[..9 - left]
+}
+
+/// Appends the head of a list.
+#[inline]
+pub(crate) fn put_len(out: &mut Vec<u8>, len: u32) {
+    if len < 16 {
+        return out.push(0x90 | len as u8);
+    }
+    rmp::encode::write_array_len(&mut out.writer(), len).expect("a buffer in memory takes everything");
 }
 
 /// Bytes of the marker of a text; `None` for anything else.

@@ -5,8 +5,11 @@ use std::{collections::VecDeque, fmt};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, length, may_enter};
-use crate::wire::{DecodeError, Headers, Limits, MAX_HEADERS, Scanner, headers::Varying};
+use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, may_enter};
+use crate::wire::{
+    DecodeError, Headers, Limits, MAX_HEADERS, Scanner,
+    headers::{Varying, put_uint},
+};
 
 /// Reads the heads of one lane.
 #[derive(Default)]
@@ -117,7 +120,7 @@ fn lengthen(entry: &Headers, rest: &[u8], body: usize) -> Result<Headers, Decode
                 out.push(F64);
                 out.extend_from_slice(&last.ok_or(NO_ROUTE)?);
             }
-            Varying::Length => out.extend_from_slice(length(&mut [0; 9], body)),
+            Varying::Length => put_uint(out, body as u64),
             Varying::Number => return Err(DecodeError::Reserved),
         }
         Ok(())

@@ -8,8 +8,11 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, length, may_enter};
-use crate::wire::{Headers, HeadersError, MAX_HEADERS, headers::Varying};
+use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, may_enter};
+use crate::wire::{
+    Headers, HeadersError, MAX_HEADERS,
+    headers::{Varying, uint},
+};
 
 /// Writes the heads of one lane: in full, or short where that was agreed.
 #[derive(Default)]
@@ -105,8 +108,8 @@ impl Table {
         let start = out.len();
         out.put_u8(at as u8);
         let mut last = None;
-        for ((varying, value), (_, before)) in headers.varying().iter().zip(&self.entries[at].varying()) {
-            put_varying(*varying, value, before, body, &mut last, out);
+        for ((varying, value), (_, before)) in headers.varying().zip(self.entries[at].varying()) {
+            put_varying(varying, value, before, body, &mut last, out);
         }
         if out.len() - start <= MAX_HEADERS {
             return Ok(());
@@ -173,7 +176,7 @@ fn put_varying(
             times.is_some()
         }
         Varying::SendTime => last.is_some_and(|last| value.split_first() == Some((&F64, &last))),
-        Varying::Length => value == length(&mut [0; 9], body),
+        Varying::Length => value == uint(&mut [0; 9], body as u64),
         Varying::Number => false,
     };
     if !short {
@@ -185,8 +188,10 @@ fn put_varying(
 /// Appends an id, if it is a UUID as they are usually written.
 fn put_uuid(value: &[u8], out: &mut BytesMut) -> bool {
     let Some((&UUID_MARKER, text)) = value.split_first_chunk() else { return false };
+    // Of this length only the form with hyphens is one.
+    let Ok(text) = <&[u8; 36]>::try_from(text) else { return false };
     let Ok(id) = Uuid::try_parse_ascii(text) else { return false };
-    let usual = id.hyphenated().encode_lower(&mut [0; 36]).as_bytes() == text;
+    let usual = !text.iter().any(u8::is_ascii_uppercase);
     if usual {
         out.put_slice(id.as_bytes());
     }

@@ -57,14 +57,6 @@ fn last_time(route: &[u8]) -> Option<[u8; TIME]> {
     route.get(at..)?.first_chunk().copied()
 }
 
-/// The length of a body as it is usually written, in `space`.
-fn length(space: &mut [u8; 9], body: usize) -> &[u8] {
-    let mut rest = &mut space[..];
-    rmp::encode::write_uint(&mut rest, body as u64).expect("no number is longer");
-    let left = rest.len();
-    &space[..9 - left]
-}
-
 /// The marker of a UUID as text.
 const UUID_MARKER: [u8; 2] = [0xd9, 36];
 
