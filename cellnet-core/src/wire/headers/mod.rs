@@ -6,6 +6,7 @@ mod layout;
 mod marks;
 mod scalars;
 mod spare;
+mod template;
 mod varying;
 
 use std::{convert::Infallible, fmt, sync::Arc};
@@ -28,7 +29,8 @@ use crate::Fqcn;
 pub(crate) use address::Address;
 pub(super) use scalars::uint;
 pub(crate) use scalars::{put_f64, put_len, put_text, put_uint};
-pub(super) use varying::Varying;
+pub(crate) use template::{Kind, Template};
+pub(crate) use varying::Varying;
 
 /// An ordered map that keeps what it does not know. Keys are text, or bytes that nobody here reads.
 ///
@@ -328,11 +330,7 @@ impl Headers {
     ) -> Self {
         let mut changes = Spare::none();
         for (at, value) in values {
-            let put = |out: &mut Vec<u8>| {
-                put(value, out);
-                Ok::<_, Infallible>(())
-            };
-            let Ok(()) = changes.get_mut().push(at, put);
+            changes.get_mut().push(at, |out| put(value, out));
         }
         Self { block: self.block.clone(), layout: self.layout.clone(), changes }
     }
@@ -391,15 +389,18 @@ impl Headers {
         Ok(Self { block: self.block.clone(), layout: self.layout.clone(), changes })
     }
 
-    /// The values that vary, in order.
-    pub(super) fn varying(&self) -> impl Iterator<Item = (Varying, &[u8])> {
+    /// Gives the values that vary to `each`, in order.
+    pub(super) fn each_varying<'a>(&'a self, mut each: impl FnMut(Varying, &'a [u8])) {
         let mut moved_to = self.changes.in_order();
-        let placed = self.layout().varying().map(move |(at, place, varying)| {
-            (varying, moved_to(at).unwrap_or_else(|| &self.block[place.value()]))
-        });
-        // Of long keys, which none of them is, the marker is longer.
-        let added = self.added().filter_map(|(key, value)| Some((Varying::of(&key[1..])?, value)));
-        placed.chain(added)
+        for (at, place, varying) in self.layout().varying() {
+            each(varying, moved_to(at).unwrap_or_else(|| &self.block[place.value()]));
+        }
+        for (key, value) in self.added() {
+            // Of long keys, which none of them is, the marker is longer.
+            if let Some(varying) = Varying::of(&key[1..]) {
+                each(varying, value);
+            }
+        }
     }
 
     /// What does not vary: keys with their markers, and values where those stay.
