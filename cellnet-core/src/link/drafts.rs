@@ -189,8 +189,8 @@ impl Draft {
 
     /// Whether it is one of such a letter with headers of these names in this order.
     fn is_of(&self, letter: &Letter<&str>, own: &Headers) -> bool {
-        let is_it = |(known, (key, _)): (&Box<[u8]>, (&[u8], _))| **known == *key;
-        self.letter.is(letter) && self.own.len() == own.len() && self.own.iter().zip(own.parts()).all(is_it)
+        let keys = own.parts().map(|(key, _)| key);
+        self.letter.is(letter) && keys.eq(self.own.iter().map(|key| &**key))
     }
 }
 
