@@ -62,54 +62,36 @@ pub(crate) enum RouteError {
 
 /// Checks that `me` has not seen the message and that it has not come too far. A malformed route counts as empty.
 pub(crate) fn guard(headers: &Headers, me: &Fqcn) -> Result<(), RouteError> {
-    checked(headers, me).map(drop)
+    let mut seen = false;
+    let hops =
+        hops(headers.encoded(cn::ROUTE).unwrap_or_default(), |name| seen |= name == me.as_str().as_bytes());
+    match hops {
+        _ if seen => Err(RouteError::Loop),
+        Some(hops) if hops.left() >= MAX_HOPS => Err(RouteError::TooLong),
+        _ => Ok(()),
+    }
 }
 
 /// [Checks](guard) the route and appends `me` to it; a malformed one is begun anew.
 pub(crate) fn join(headers: &mut Headers, me: &Fqcn, time: f64) -> Result<(), RouteError> {
-    let (count, hops) = checked(headers, me)?.map(copied).unwrap_or_default();
-    append(headers, count, &hops, me, time);
+    guard(headers, me)?;
+    record(headers, me, time);
     Ok(())
 }
 
 /// Appends `me` to the route; a malformed one is begun anew.
 pub(crate) fn record(headers: &mut Headers, me: &Fqcn, time: f64) {
-    let (count, hops) = hops(headers, |_| {}).map(copied).unwrap_or_default();
-    append(headers, count, &hops, me, time);
-}
-
-fn checked<'a>(headers: &'a Headers, me: &Fqcn) -> Result<Option<Hops<'a>>, RouteError> {
-    let mut seen = false;
-    let hops = hops(headers, |name| seen |= name == me.as_str().as_bytes());
-    if seen {
-        return Err(RouteError::Loop);
-    }
-    match hops {
-        Some(hops) if hops.left() >= MAX_HOPS => Err(RouteError::TooLong),
-        hops => Ok(hops),
-    }
-}
-
-fn copied(hops: Hops<'_>) -> (usize, SmallVec<[u8; USUAL_ROUTE]>) {
-    (hops.left(), SmallVec::from_slice(hops.encoded()))
+    let route = SmallVec::<[u8; USUAL_ROUTE]>::from_slice(headers.encoded(cn::ROUTE).unwrap_or_default());
+    headers.set_encoded(cn::ROUTE, |out| put_joined(out, &route, me, time));
 }
 
 /// Bytes of most routes.
 const USUAL_ROUTE: usize = 128;
 
-fn append(headers: &mut Headers, count: usize, hops: &[u8], me: &Fqcn, time: f64) {
-    headers.set_encoded(cn::ROUTE, |out| {
-        let count = u32::try_from(count + 1).expect("headers are far below 4 GiB");
-        put_len(out, count);
-        out.extend_from_slice(hops);
-        put_hop(out, me, time);
-    });
-}
-
 /// Appends an encoded route with `me` behind it; a malformed one is begun anew.
 pub(crate) fn put_joined(out: &mut Vec<u8>, route: &[u8], me: &Fqcn, time: f64) {
-    let hops = Hops::of(route).filter(|hops| hops.clone().all(|hop| hop.is_some()));
-    let (count, before) = hops.map(|hops| (hops.left(), hops.encoded())).unwrap_or_default();
+    let hops = hops(route, |_| {}).map(|hops| (hops.left(), hops.encoded()));
+    let (count, before) = hops.unwrap_or_default();
     put_len(out, u32::try_from(count + 1).expect("headers are far below 4 GiB"));
     out.extend_from_slice(before);
     put_hop(out, me, time);
@@ -127,9 +109,9 @@ fn put_hop(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
     put_f64(out, time);
 }
 
-/// The hops of the route, after each was named. `None` if there is no route, or a malformed one.
-fn hops<'a>(headers: &'a Headers, mut each: impl FnMut(&'a [u8])) -> Option<Hops<'a>> {
-    let hops = Hops::of(headers.encoded(cn::ROUTE)?)?;
+/// The hops of an encoded route, after each was named. `None` if it is malformed.
+fn hops<'a>(route: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<Hops<'a>> {
+    let hops = Hops::of(route)?;
     for hop in hops.clone() {
         each(hop?.name);
     }

@@ -88,7 +88,7 @@ fn per_message(mut work: impl FnMut(u64)) -> f64 {
 
 #[test]
 fn a_small_message_needs_few_allocations() {
-    for (compact, ask_at_most, tell_at_most) in [(true, 18.0, 8.0), (false, 18.0, 8.0)] {
+    for (compact, ask_at_most, tell_at_most) in [(true, 10.0, 3.0), (false, 10.0, 5.0)] {
         let pair = Pair::new(compact);
         let ask = per_message(|times| pair.ask(times));
         assert!(ask <= ask_at_most, "{ask} allocations for a request with its reply, short heads: {compact}");

@@ -23,16 +23,20 @@ impl<T> Registry<T> {
     /// What was registered most exactly: for the topic, for the channel, or for everything. A topic under `*` matches
     /// no other channel.
     pub(crate) fn find(&self, channel: &str, topic: &str) -> Option<&T> {
-        self.matches(channel, topic).next()
+        let exact = self.on(channel, topic);
+        exact.or_else(|| self.on(channel, ANY)).or_else(|| self.on(ANY, ANY))
     }
 
     /// Everything that matches, most exact first.
     pub(crate) fn matches(&self, channel: &str, topic: &str) -> impl Iterator<Item = &T> {
-        let on = |channel: &str, topic: &str| self.channels.get(channel)?.get(topic);
-        let of_channel = (channel, ANY, topic != ANY);
-        let of_all = (ANY, ANY, channel != ANY);
-        let places = [(channel, topic, true), of_channel, of_all].into_iter();
-        places.filter(|(_, _, another)| *another).filter_map(move |(channel, topic, _)| on(channel, topic))
+        let exact = self.on(channel, topic);
+        let of_channel = if topic == ANY { None } else { self.on(channel, ANY) };
+        let of_all = if channel == ANY { None } else { self.on(ANY, ANY) };
+        [exact, of_channel, of_all].into_iter().flatten()
+    }
+
+    fn on(&self, channel: &str, topic: &str) -> Option<&T> {
+        self.channels.get(channel)?.get(topic)
     }
 
     /// Registers, and gives what was there.

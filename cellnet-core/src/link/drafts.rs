@@ -111,7 +111,8 @@ impl Letter<Box<str>> {
 
 impl Drafts {
     /// The headers of a letter: those that were written before, or what `write` writes, with these `values`, and the
-    /// application's `own` behind them. Theirs do not replace ours. All letters of a kind have values of the same keys.
+    /// application's `own` behind them. Theirs do not replace ours. All letters of a kind have values of the same keys
+    /// in the same order.
     pub(crate) fn headers(
         &self,
         letter: &Letter<&str>,

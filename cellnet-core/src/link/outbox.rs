@@ -106,7 +106,7 @@ struct State {
     bulk: Vec<Queue>,
     reserved: Option<Reservation>,
     signals: Signals,
-    /// Whether the control lane's writer has taken something and did not come back for more.
+    /// Whether something was taken from the control lane since its writer found nothing.
     writing: bool,
     closed: bool,
     /// Told as soon as there is room again.
@@ -184,8 +184,8 @@ impl Outbox {
         }
     }
 
-    /// Lends what a lane is written with: to senders, which write by themselves while the control lane is idle, and to
-    /// [`relax`](Self::relax).
+    /// Lends what a lane is written with: to senders, which write by themselves if the control lane is idle or they
+    /// complete a batch, and to [`relax`](Self::relax).
     pub(super) fn lend(&self, lane: usize, pen: Pen) {
         self.pens[lane].get_or_init(|| pen);
     }
@@ -263,7 +263,7 @@ impl Outbox {
     }
 
     /// Writes what waits on the control lane, up to a batch, as far as that goes without waiting: while that is still in
-    /// the processor's caches, and without a change of task. Says whether there is nothing to tell the writer.
+    /// the processor's caches. Says whether there is nothing to tell the writer.
     fn write_batch(&self) -> bool {
         let Some(mut ink) = self.pens[0].get().and_then(Pen::free) else { return false };
         let done = ink.write_batch(self);

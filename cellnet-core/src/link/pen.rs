@@ -106,14 +106,18 @@ impl Ink {
     /// Takes what waits for a lane, up to a batch, to be written: signals first.
     pub(super) fn dip(&mut self, outbox: &Outbox, lane: usize) -> Taken {
         let before = self.taken.len();
-        let taken = outbox.take(lane, &mut self.taken);
-        if let Taken::Work(signals) = taken {
-            push_signals(signals, &mut self.batch, &self.numbers);
-            let taken = self.taken.len() - before + usize::from(std::mem::take(&mut self.alone));
-            self.rush = taken >= RUSH;
-            self.draw(before);
+        match outbox.take(lane, &mut self.taken) {
+            Taken::Work(signals) => {
+                push_signals(signals, &mut self.batch, &self.numbers);
+                let taken = self.taken.len() - before + usize::from(std::mem::take(&mut self.alone));
+                self.rush = taken >= RUSH;
+                self.draw(before);
+                Taken::Work(signals)
+            }
+            // Somebody else's write, even if nobody has come to say so yet.
+            Taken::Nothing | Taken::End if self.writing => Taken::Work(Signals::default()),
+            nothing => nothing,
         }
-        taken
     }
 
     /// Makes frames of what was taken, from the message with this number on. One that cannot be a frame is dropped and
@@ -365,6 +369,11 @@ mod tests {
         }
     }
 
+    /// Waits until the writer is told to come by.
+    async fn told(outbox: &Outbox) {
+        tokio::time::timeout(Duration::from_secs(1), outbox.ready(0)).await.expect("the writer is told");
+    }
+
     async fn write(pen: &Pen) -> Poll<Result<(), TransportError>> {
         poll_fn(|cx| Poll::Ready(pen.ink().poll_flush(cx))).await
     }
@@ -415,15 +424,34 @@ mod tests {
         send(1);
         assert_eq!(driver.state().fed, 1 + BATCH_MESSAGES);
         driver.state().blocked = true;
-        send(BATCH_MESSAGES);
+        send(BATCH_MESSAGES - 1);
+        told(&outbox).await;
+        send(1);
         assert_eq!(driver.state().fed, 1 + 2 * BATCH_MESSAGES);
+        told(&outbox).await;
         send(2 * BATCH_MESSAGES);
         assert_eq!(driver.state().fed, 1 + 2 * BATCH_MESSAGES, "what is half written comes first");
-        outbox.ready(0).await;
+        told(&outbox).await;
         assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(Signals { rest: true, .. })));
         driver.state().blocked = false;
         assert!(write(&pen).await.is_ready());
         assert_eq!(driver.state().fed, 1 + 3 * BATCH_MESSAGES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_half_written_is_finished_before_the_lane_ends() {
+        let (driver, pen, outbox) = lane().await;
+        driver.state().blocked = true;
+        for _ in 0..1 + BATCH_MESSAGES {
+            outbox.try_push(message()).unwrap();
+        }
+        outbox.close();
+        // Who wrote the batch has not yet said that some of it is left.
+        outbox.take(0, &mut Vec::new());
+        assert_eq!(pen.ink().dip(&outbox, 0), Taken::Work(Signals::default()));
+        driver.state().blocked = false;
+        assert!(write(&pen).await.is_ready());
+        assert_eq!(pen.ink().dip(&outbox, 0), Taken::End);
     }
 
     #[tokio::test(start_paused = true)]

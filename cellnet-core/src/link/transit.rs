@@ -16,13 +16,14 @@ pub(crate) struct Transit(Mutex<Recent>);
 #[derive(Debug, Default)]
 struct Recent {
     kinds: Vec<(Kind, Change)>,
-    /// The oldest, which the next new one replaces.
+    /// The one that was replaced last, of those in use.
     oldest: usize,
 }
 
 /// What becomes of a kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Change {
+    Unseen,
     /// Seen once; many are never seen again.
     New,
     Known(Template),
@@ -33,7 +34,7 @@ enum Change {
 /// Kinds of messages that pass at a time.
 const KEPT: usize = 8;
 
-/// More than a message usually has; what is known of longer ones is not kept.
+/// More memory than headers usually take; of longer ones nothing is kept.
 const MAX_BYTES: usize = 4 * 1024;
 
 /// A hop of a message, and who makes it.
@@ -50,25 +51,22 @@ pub(crate) struct Hop<'a> {
 impl Transit {
     /// The headers of a message for its next hop.
     pub(crate) fn headers(&self, headers: Headers, hop: &Hop<'_>) -> Headers {
-        let Some(kind) = headers.kind() else { return hop.complete(headers) };
-        let mut recent = self.recent();
-        match recent.kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, Change::Known(template))) => {
-                headers.on(template, |varying, value, out| hop.put(varying, value, out))
+        let Some(kind) = headers.kind().filter(|_| headers.memory() <= MAX_BYTES) else {
+            return hop.complete(headers);
+        };
+        let known = self.recent().look(&kind);
+        match known {
+            Change::Known(template) => {
+                headers.on(&template, |varying, value, out| hop.put(varying, value, out))
             }
-            Some((_, change @ Change::New)) => {
+            Change::New => {
                 let mut completed = hop.complete(headers.clone());
                 completed.settle();
-                *change = Template::new(&headers, &completed).map_or(Change::Uncertain, Change::Known);
+                let template = Template::new(&headers, completed.clone());
+                self.recent().learn(&kind, template.map_or(Change::Uncertain, Change::Known));
                 completed
             }
-            Some((_, Change::Uncertain)) => hop.complete(headers),
-            None => {
-                if headers.memory() <= MAX_BYTES {
-                    recent.keep(kind);
-                }
-                hop.complete(headers)
-            }
+            Change::Uncertain | Change::Unseen => hop.complete(headers),
         }
     }
 
@@ -78,12 +76,32 @@ impl Transit {
 }
 
 impl Recent {
-    fn keep(&mut self, kind: Kind) {
-        if self.kinds.len() < KEPT {
-            return self.kinds.push((kind, Change::New));
+    /// What is known of a kind. From now on it has been seen.
+    fn look(&mut self, kind: &Kind) -> Change {
+        if let Some((_, change)) = self.kinds.iter().find(|(known, _)| known == kind) {
+            return change.clone();
         }
-        self.kinds[self.oldest] = (kind, Change::New);
-        self.oldest = (self.oldest + 1) % KEPT;
+        // Kinds that are never seen again make room for one another, and not those in use.
+        let is_new = |(_, change): &(Kind, Change)| matches!(change, Change::New);
+        let at = match self.kinds.iter().position(is_new) {
+            _ if self.kinds.len() < KEPT => {
+                self.kinds.push((kind.clone(), Change::New));
+                return Change::Unseen;
+            }
+            Some(new) => new,
+            None => {
+                self.oldest = (self.oldest + 1) % KEPT;
+                self.oldest
+            }
+        };
+        self.kinds[at] = (kind.clone(), Change::New);
+        Change::Unseen
+    }
+
+    fn learn(&mut self, kind: &Kind, change: Change) {
+        if let Some((_, known)) = self.kinds.iter_mut().find(|(known, _)| known == kind) {
+            *known = change;
+        }
     }
 }
 
@@ -122,21 +140,27 @@ mod tests {
     use bytes::{Bytes, BytesMut};
 
     use super::*;
-    use crate::wire::HeadDecoder;
+    use crate::wire::{HeadDecoder, HeadEncoder};
 
     fn hop<'a>(me: &'a Fqcn, next: &'a Fqcn, body: usize) -> Hop<'a> {
         Hop { me, next, time: 7.5, body }
     }
 
     /// What a neighbour sends, one after the other.
-    struct Sent(HeadDecoder);
+    struct Sent(HeadEncoder, HeadDecoder);
+
+    fn sent() -> Sent {
+        Sent(HeadEncoder::compact(), HeadDecoder::compact())
+    }
 
     impl Sent {
         fn read(&mut self, pairs: &[(&str, Value)]) -> Headers {
             let mut block = BytesMut::new();
             let pairs = pairs.iter().map(|(key, value)| (Value::from((*key).to_owned()), value.clone()));
             Value::Map(pairs.collect()).encode(&mut block);
-            self.0.decode(&block.freeze(), 0).unwrap()
+            let mut head = BytesMut::new();
+            self.0.encode(&Headers::decode(&block.freeze()).unwrap(), 0, &mut head).unwrap();
+            self.1.decode(&head.freeze(), 0).unwrap()
         }
 
         fn message(&mut self, id: &str, route: Value) -> Headers {
@@ -166,25 +190,56 @@ mod tests {
     #[test]
     fn by_a_template_headers_become_what_they_become_one_by_one() {
         let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
-        let (transit, mut sent) = (Transit::default(), Sent(HeadDecoder::default()));
+        let (transit, mut sent) = (Transit::default(), sent());
         let damaged = Value::Array(vec![Value::Nil]);
-        let routes =
-            [route(&["site-1"]), route(&["site-2"]), route(&["site-3"]), damaged, route(&["site-1", "a"])];
-        for (body, route) in [0, 1, 200, 70_000, 5].into_iter().zip(routes) {
-            let headers = sent.message("0f0e0d0c-0b0a-4908-8706-050403020100", route);
+        let routes = [route(&["site-1"]), route(&["site-2"]), damaged, route(&["site-1", "a"]), Value::Nil];
+        let id = "0f0e0d0c-0b0a-4908-8706-050403020100";
+        for (at, route) in routes.into_iter().cycle().take(20).enumerate() {
+            let (body, id) = (1000 * at, if at == 12 { &"long".repeat(MAX_BYTES) } else { id });
+            let headers = sent.message(id, route);
             let hop = hop(&me, &next, body);
             let on = transit.headers(headers.clone(), &hop);
             assert_eq!(on, hop.complete(headers));
             assert_eq!((on.uint(cn::PAYLOAD_LEN), on.number(cn::SEND_TIME)), (Some(body as u64), Some(7.5)));
         }
-        // One for those with a route of one hop; others have other places.
+        // One for those that came in full, one for all short ones.
         assert_eq!(templates(&transit), 1);
+    }
+
+    #[test]
+    fn a_template_does_not_take_more_memory_than_it_may() {
+        let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
+        let (transit, mut sent) = (Transit::default(), sent());
+        // Of the short heads this one would make the template.
+        for id in ["1", "1", "1", &"long".repeat(MAX_BYTES), "1", "1"] {
+            let on = transit.headers(sent.message(id, route(&["site-1"])), &hop(&me, &next, 0));
+            assert_eq!((on.memory() <= MAX_BYTES, on.text(cn::REQ_ID)), (id == "1", Some(id)));
+        }
+        assert_eq!(templates(&transit), 1);
+    }
+
+    #[test]
+    fn kinds_that_are_never_seen_again_leave_those_in_use() {
+        let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
+        let (transit, mut sent) = (Transit::default(), sent());
+        let mut pass = |key: &str| {
+            let times =
+                [(cn::ROUTE, route(&["a"])), (cn::PAYLOAD_LEN, Value::Nil), (cn::SEND_TIME, Value::Nil)];
+            let headers = sent.read(&[&times[..], &[(key, Value::Nil)]].concat());
+            transit.headers(headers, &hop(&me, &next, 0));
+            templates(&transit)
+        };
+        let many = (0..4).flat_map(|_| ["a", "b", "c", "d"]).map(&mut pass).last();
+        assert_eq!(many, Some(4));
+        for kind in 0..3 * KEPT {
+            assert!(pass(&format!("key {kind}")) >= 4);
+        }
     }
 
     #[test]
     fn headers_that_were_changed_on_the_way_are_none_of_their_kind() {
         let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
-        let (transit, mut sent) = (Transit::default(), Sent(HeadDecoder::default()));
+        let (transit, mut sent) = (Transit::default(), sent());
         for _ in 0..3 {
             let mut headers = sent.message("id", route(&["site-1"]));
             headers.set("added", "by a filter");
@@ -198,12 +253,26 @@ mod tests {
     #[test]
     fn of_headers_that_come_twice_the_last_one_counts() {
         let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
-        let (transit, mut sent) = (Transit::default(), Sent(HeadDecoder::default()));
-        for _ in 0..3 {
-            let twice =
-                [(cn::ROUTE, route(&["a"])), (cn::ROUTE, route(&["b"])), (cn::PAYLOAD_LEN, Value::Nil)];
-            let headers = sent.read(&twice);
-            let hop = hop(&me, &next, 9);
+        let (transit, mut sent) = (Transit::default(), sent());
+        let once = [(cn::ROUTE, route(&["a"])), (cn::PAYLOAD_LEN, Value::Nil), (cn::SEND_TIME, Value::Nil)];
+        for twice in once.clone() {
+            for body in 0..4 {
+                let headers = sent.read(&[&once[..], std::slice::from_ref(&twice)].concat());
+                let hop = hop(&me, &next, body);
+                assert_eq!(transit.headers(headers.clone(), &hop), hop.complete(headers));
+            }
+        }
+        // The second is one that does not vary, because its key is written in another way.
+        for body in 0..4 {
+            let mut block = BytesMut::new();
+            Value::Map(once.iter().map(|(key, value)| (Value::text(key), value.clone())).collect())
+                .encode(&mut block);
+            block[0] += 1;
+            block.extend_from_slice(&[0xd9, cn::PAYLOAD_LEN.len() as u8]);
+            block.extend_from_slice(cn::PAYLOAD_LEN.as_bytes());
+            block.extend_from_slice(&[0xc0]);
+            let headers = sent.1.decode(&block.freeze(), 0).unwrap();
+            let hop = hop(&me, &next, body);
             assert_eq!(transit.headers(headers.clone(), &hop), hop.complete(headers));
         }
         assert_eq!(templates(&transit), 0);
@@ -212,7 +281,7 @@ mod tests {
     #[test]
     fn few_kinds_are_kept_and_no_long_ones() {
         let (me, next) = ("me".parse().unwrap(), "server".parse().unwrap());
-        let (transit, mut sent) = (Transit::default(), Sent(HeadDecoder::default()));
+        let (transit, mut sent) = (Transit::default(), sent());
         let mut pass = |key: &str, value: Bytes| {
             for _ in 0..3 {
                 let headers = sent.read(&[(key, Value::Bin(value.clone()))]);

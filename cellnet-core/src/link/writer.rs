@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Writes one lane until its outbox is closed and empty. The sending half is the pen's, which senders that find the
-/// lane idle use too, each for one write that does not wait.
+/// lane idle, or complete a batch, use too, each for one write that does not wait.
 pub(super) async fn write_lane(
     links: Arc<Links>,
     link: Arc<Link>,

@@ -99,10 +99,15 @@ impl Prefix {
 
     /// Writes the 16 bytes over others.
     pub fn write_to(&self, out: &mut [u8; PREFIX_LEN]) {
-        let [l0, l1, l2, l3] = self.length.to_be_bytes();
-        let pairs = [self.header_len, self.flags, self.app_id, self.stream_id, self.sequence];
-        let [[h0, h1], [f0, f1], [a0, a1], [i0, i1], [s0, s1]] = pairs.map(u16::to_be_bytes);
-        *out = [l0, l1, l2, l3, h0, h1, self.kind, self.reserved, f0, f1, a0, a1, i0, i1, s0, s1];
+        let mut rest = &mut out[..];
+        rest.put_u32(self.length);
+        rest.put_u16(self.header_len);
+        rest.put_u8(self.kind);
+        rest.put_u8(self.reserved);
+        rest.put_u16(self.flags);
+        rest.put_u16(self.app_id);
+        rest.put_u16(self.stream_id);
+        rest.put_u16(self.sequence);
     }
 
     /// What the frame is; `None` for a type that nobody sends, which is dropped.

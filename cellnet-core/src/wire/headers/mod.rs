@@ -282,11 +282,11 @@ impl Headers {
         self.known_address().cloned().unwrap_or_else(|| Arc::new(Address::of(self)))
     }
 
-    /// Whether the message is on a channel.
+    /// Whether the message is on a channel; on the empty one, if it names none.
     pub(crate) fn is_on(&self, channel: &str) -> bool {
         match self.known_address() {
             Some(address) => *address.channel == *channel,
-            None => self.says(cn::CHANNEL, channel),
+            None => self.text(cn::CHANNEL).unwrap_or_default() == channel,
         }
     }
 
@@ -294,33 +294,6 @@ impl Headers {
     fn known_address(&self) -> Option<&Arc<Address>> {
         let layout = self.layout.as_ref().filter(|_| !self.changes.are_unusual())?;
         Some(layout.address.get_or_init(|| Arc::new(Address::of(self))))
-    }
-
-    /// Where a header is, as [`with`](Self::with) takes it; `None` if it is not there or was set.
-    pub(crate) fn place(&self, key: &str) -> Option<usize> {
-        self.layout().find(&self.block, key)
-    }
-
-    /// Headers like these with other values in some [places](Self::place), which come in order: `put` appends the value
-    /// of each. Nothing may have been set in these.
-    pub(crate) fn with<T>(
-        &self,
-        values: impl IntoIterator<Item = (usize, T)>,
-        put: impl Fn(T, &mut Vec<u8>),
-    ) -> Self {
-        let mut changes = Spare::none();
-        for (at, value) in values {
-            let place = &self.places()[at];
-            let put = |out: &mut Vec<u8>| {
-                put(value, out);
-                Ok::<_, Infallible>(())
-            };
-            let Ok(()) = match place.varying {
-                Some(_) => changes.get_mut().push(at, put),
-                None => changes.get_mut().replace((at, false), &self.block[place.value()], put),
-            };
-        }
-        Self { block: self.block.clone(), layout: self.layout.clone(), changes }
     }
 
     /// The value under a key as it is encoded.

@@ -76,8 +76,8 @@ thread_local! {
 /// As many as a writer takes at a time; of more messages than that each has long left the processor's caches.
 const KEPT: usize = 64;
 
-/// The longest that are kept, in bytes: some 32 KiB for a thread in all.
-const KEPT_BYTES: usize = 512;
+/// The longest that are kept, by what there is memory for: some 48 KiB for a thread in all.
+const KEPT_BYTES: usize = 640;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, may_enter};
+use super::{F64, Hops, MAX_ENTRY_MEMORY, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, may_enter};
 use crate::wire::{
     Headers, HeadersError, MAX_HEADERS,
     headers::{Varying, uint},
@@ -44,14 +44,22 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(headers: &Headers) -> Self {
+    fn new(headers: Headers) -> Self {
         let mut routes = SmallVec::new();
         headers.each_varying(|varying, value| {
             if varying == Varying::Route {
                 routes.push(value.into());
             }
         });
-        Self { headers: headers.detached(), routes }
+        Self { headers, routes }
+    }
+
+    /// Takes over the layout of headers that are alike: those of the next ones are likely to share it. The decoder knows
+    /// what it knew.
+    fn meet(&mut self, headers: &Headers) {
+        if headers.memory() <= MAX_ENTRY_MEMORY && headers.have_another_kind_than(&self.headers) {
+            self.headers = headers.detached();
+        }
     }
 }
 
@@ -71,6 +79,12 @@ impl HeadEncoder {
                 hasher: foldhash::fast::RandomState::default(),
             })),
         }
+    }
+
+    /// Bytes of memory of the largest entry's headers.
+    #[cfg(test)]
+    pub(super) fn largest_entry(&self) -> Option<usize> {
+        self.table.as_ref()?.entries.iter().map(|entry| entry.headers.memory()).max()
     }
 
     /// Appends the head of a message with a body of `body` bytes. On failure `out` and the table are as before.
@@ -102,8 +116,7 @@ impl Table {
         let hash = self.hash(headers);
         if let Some(at) = self.hashes.iter().position(|known| *known == hash) {
             if self.entries[at].headers.are_alike(headers) {
-                // The next ones are likely to share the layout of these. What the decoder knows is the same.
-                self.entries[at].headers = headers.detached();
+                self.entries[at].meet(headers);
                 return self.shorten(at, headers, body, out);
             }
             return headers.encode(out);
@@ -167,8 +180,7 @@ impl Table {
     fn enter(&mut self, hash: u64, headers: &Headers) -> Option<usize> {
         let mut block = BytesMut::with_capacity(headers.encoded_len());
         headers.encode(&mut block).ok()?;
-        Headers::decode(&block.freeze()).ok()?;
-        let entry = Entry::new(headers);
+        let entry = Entry::new(Headers::decode(&block.freeze()).ok()?);
         if self.entries.len() < TABLE {
             self.hashes.push(hash);
             self.entries.push(entry);

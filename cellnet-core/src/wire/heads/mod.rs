@@ -39,6 +39,9 @@ const TABLE: usize = 32;
 const MAX_ENTRY: usize = 1024;
 const MAX_ENTRY_HEADERS: usize = 64;
 
+/// What the headers of an entry may take in memory, in bytes.
+const MAX_ENTRY_MEMORY: usize = 4 * 1024;
+
 /// Where no value of MessagePack begins.
 const SPECIAL: u8 = 0xc1;
 

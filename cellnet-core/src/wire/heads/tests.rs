@@ -189,6 +189,24 @@ fn an_entry_takes_four_kibibytes_at_most() {
     assert!(many <= 4096 && long <= 4096, "{many}, {long}");
 }
 
+#[test]
+fn an_entry_stays_small_whatever_is_like_it() {
+    let mut lane = Lane::compact();
+    let mut settled = |id: &str| {
+        let mut headers = request(1, 0);
+        headers.set(cn::REQ_ID, id);
+        headers.settle();
+        lane.carry(&headers, 0);
+        lane.encoder.largest_entry()
+    };
+    assert_eq!(settled("1"), None);
+    let small = settled("1");
+    assert!(small.is_some_and(|bytes| bytes <= MAX_ENTRY_MEMORY));
+    for id in ["2", &"long".repeat(10_000), "3"] {
+        assert!(settled(id) <= Some(MAX_ENTRY_MEMORY));
+    }
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let time = || prop_oneof![Just(1.5), any::<f64>()].prop_map(Value::F64);
     let hop = (prop_oneof![Just("a"), Just("b.c")], time())
