@@ -106,6 +106,15 @@ fn append(headers: &mut Headers, count: usize, hops: &[u8], me: &Fqcn, time: f64
     });
 }
 
+/// Appends an encoded route with `me` behind it; a malformed one is begun anew.
+pub(crate) fn put_joined(out: &mut Vec<u8>, route: &[u8], me: &Fqcn, time: f64) {
+    let hops = Hops::of(route).filter(|hops| hops.clone().all(|hop| hop.is_some()));
+    let (count, before) = hops.map(|hops| (hops.left(), hops.encoded())).unwrap_or_default();
+    put_len(out, u32::try_from(count + 1).expect("headers are far below 4 GiB"));
+    out.extend_from_slice(before);
+    put_hop(out, me, time);
+}
+
 /// Appends a route that begins with `me`.
 pub(crate) fn put_first(out: &mut Vec<u8>, me: &Fqcn, time: f64) {
     put_len(out, 1);

@@ -11,7 +11,7 @@ use crate::{
     message::{Message, ReturnCode, unix_time},
     route,
     wire::{
-        Headers, Value,
+        Headers,
         keys::{cn, sm},
     },
 };
@@ -26,8 +26,7 @@ impl Inner {
         headers: Headers,
         body: Bytes,
     ) {
-        let (chunk, block) =
-            (headers.is_on(sm::STREAM_CHANNEL), self.blocks.concern(headers.text(cn::CHANNEL)));
+        let (chunk, block) = (headers.is_on(sm::STREAM_CHANNEL), self.blocks.concern(&headers));
         let cannot = |headers: &Headers, text: String| {
             self.refuse(
                 headers,
@@ -49,20 +48,16 @@ impl Inner {
             true => self.pass_block(from, park, target, hop.as_ref(), headers, body),
             false => Some((headers, body)),
         };
-        let Some((mut headers, body)) = passed else { return };
+        let Some((headers, body)) = passed else { return };
         let Some(hop) = hop else {
             return cannot(&headers, format!("cannot forward: '{}' knows no way to '{target}'", self.me()));
         };
-        let time = unix_time();
-        route::record(&mut headers, self.me(), time);
-        if !headers.contains(cn::PAYLOAD_ENCODING) {
-            headers.set(cn::PAYLOAD_ENCODING, Value::text("bytes"));
-        }
+        let headers = hop.transit.headers(headers, &self.hop(&hop, body.len(), unix_time()));
         if let Err(error) = self.check(&hop, &headers, &body) {
             let failure = Message::failure(error.code(), error.to_string());
             return self.refuse(&headers, Some(from), ReturnReason::CannotForward, failure);
         }
-        let message = self.addressed(&hop, headers, body, time);
+        let message = Outgoing::new(headers, body);
         if matches!(message.class, Class::Bulk(_)) && park.holds(hop.peer.as_str()) {
             return park.push(Parked { hop: hop.peer.clone(), message });
         }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fqcn::Fqcn,
-    link::{DialState, Fresh, Letter, Link, Links, Outgoing, PushError, Refused},
+    link::{DialState, Fresh, Hop, Letter, Link, Links, Outgoing, PushError, Refused},
     message::{MessageKind, Payload, unix_time},
     route::{self, Resolver},
     stream::Streams,
@@ -129,36 +129,28 @@ impl Inner {
             headers.set_text(cn::ORIGIN, self.me().as_str());
             headers.set_text(cn::MSG_TYPE, letter.kind);
             route::record(&mut headers, self.me(), time);
-            self.address(&mut headers, &link.peer, body.len(), time);
+            self.hop(link, body.len(), time).address(&mut headers);
             headers
         });
         self.check(link, &headers, &body)?;
         Ok(Outgoing::new(headers, body))
     }
 
-    /// Completes headers for one hop.
-    pub(crate) fn address(&self, headers: &mut Headers, hop: &Fqcn, body: usize, time: f64) {
-        headers.set_text(cn::FROM, self.me().as_str());
-        headers.set_text(cn::TO, hop.as_str());
-        headers.set_uint(cn::PAYLOAD_LEN, body as u64);
-        headers.set_f64(cn::SEND_TIME, time);
+    /// The hop of a message to a neighbour.
+    pub(crate) fn hop<'a>(&'a self, link: &'a Link, body: usize, time: f64) -> Hop<'a> {
+        Hop { me: self.me(), next: &link.peer, time, body }
     }
 
     /// Makes a message ready for a link, or says why it cannot travel by it.
     pub(crate) fn outgoing(
         &self,
         link: &Link,
-        headers: Headers,
+        mut headers: Headers,
         body: Bytes,
     ) -> Result<Outgoing, RequestError> {
         self.check(link, &headers, &body)?;
-        Ok(self.addressed(link, headers, body, unix_time()))
-    }
-
-    /// Makes a message that was [checked](Self::check) ready for a link.
-    pub(crate) fn addressed(&self, link: &Link, mut headers: Headers, body: Bytes, time: f64) -> Outgoing {
-        self.address(&mut headers, &link.peer, body.len(), time);
-        Outgoing::new(headers, body)
+        self.hop(link, body.len(), unix_time()).address(&mut headers);
+        Ok(Outgoing::new(headers, body))
     }
 
     /// Whether a message can travel by a link at all.

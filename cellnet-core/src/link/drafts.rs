@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::{
     fqcn::Fqcn,
     route,
-    wire::{Headers, put_f64, put_text, put_uint},
+    wire::{Headers, encoded_text, put_f64, put_text, put_uint},
 };
 
 /// Headers that were written for a neighbour not long ago: most of the next message's are the same, and copying them is
@@ -25,11 +25,19 @@ struct Recent {
 #[derive(Debug)]
 struct Draft {
     letter: Letter<Box<str>>,
+    /// The keys of the application's headers, with their markers.
+    own: Vec<Box<[u8]>>,
     /// Ours, and those of the application behind them.
     headers: Headers,
-    ours: usize,
-    /// Where each message has a value of its own, in order, and which of them it is.
-    places: SmallVec<[(usize, usize); 4]>,
+    /// Where each message has a value of its own, in order, and which.
+    places: SmallVec<[(usize, Source); 4]>,
+}
+
+/// Where a value is from, and the number it has there.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Fresh(usize),
+    Own(usize),
 }
 
 /// A value that each message has for itself.
@@ -119,7 +127,9 @@ impl Drafts {
         let ours = headers.len();
         headers.extend_absent(own);
         headers.settle();
-        self.recent().keep(letter, values, &headers, ours);
+        if let Some(draft) = Draft::new(letter, values, own, &headers, ours) {
+            self.recent().keep(draft);
+        }
         headers
     }
 
@@ -131,20 +141,15 @@ impl Drafts {
 impl Recent {
     fn find(&self, letter: &Letter<&str>, values: &[(&str, Fresh<'_>)], own: &Headers) -> Option<Headers> {
         let draft = self.drafts.iter().find(|draft| draft.is_of(letter, own))?;
-        let fresh = draft.places.iter().map(|(at, which)| (*at, values[*which].1));
-        let mut headers = draft.headers.with(fresh, Fresh::put);
-        if !own.is_empty() {
-            headers.update(own, draft.ours);
-        }
-        Some(headers)
+        let owns: SmallVec<[_; 16]> = own.parts().map(|(_, value)| value).collect();
+        let places = draft.places.iter().copied();
+        Some(draft.headers.with(places, |source, out| match source {
+            Source::Fresh(which) => values[which].1.put(out),
+            Source::Own(which) => out.extend_from_slice(owns[which]),
+        }))
     }
 
-    fn keep(&mut self, letter: &Letter<&str>, values: &[(&str, Fresh<'_>)], headers: &Headers, ours: usize) {
-        let place = |(which, (key, _)): (usize, &(&str, _))| Some((headers.place(key)?, which));
-        let places: Option<SmallVec<_>> = values.iter().enumerate().map(place).collect();
-        let Some(mut places) = places.filter(|_| headers.memory() <= MAX_BYTES) else { return };
-        places.sort_unstable();
-        let draft = Draft { letter: letter.kept(), headers: headers.clone(), ours, places };
+    fn keep(&mut self, draft: Draft) {
         if self.drafts.len() < KEPT {
             return self.drafts.push(draft);
         }
@@ -154,18 +159,46 @@ impl Recent {
 }
 
 impl Draft {
-    /// Whether it is one of such a letter with headers of these names.
+    /// `None` if it would take much memory.
+    fn new(
+        letter: &Letter<&str>,
+        values: &[(&str, Fresh<'_>)],
+        own: &Headers,
+        headers: &Headers,
+        ours: usize,
+    ) -> Option<Self> {
+        if headers.memory() > MAX_BYTES || own.encoded_len() > MAX_BYTES || own.len() > MAX_OWN {
+            return None;
+        }
+        let place =
+            |(which, (key, _)): (usize, &(&str, _))| Some((headers.place(key)?, Source::Fresh(which)));
+        let mut places: SmallVec<_> = values.iter().enumerate().map(place).collect::<Option<_>>()?;
+        for (which, (key, _)) in own.parts().enumerate() {
+            let Some(at) = encoded_text(key).and_then(|key| headers.place(key)).filter(|at| *at >= ours)
+            else {
+                continue;
+            };
+            // Of several values under one key the last counts.
+            places.retain(|(known, _)| *known != at);
+            places.push((at, Source::Own(which)));
+        }
+        places.sort_unstable_by_key(|(at, _)| *at);
+        let own = own.parts().map(|(key, _)| key.into()).collect();
+        Some(Self { letter: letter.kept(), own, headers: headers.clone(), places })
+    }
+
+    /// Whether it is one of such a letter with headers of these names in this order.
     fn is_of(&self, letter: &Letter<&str>, own: &Headers) -> bool {
-        let fits = match own.is_empty() {
-            true => self.headers.len() == self.ours,
-            false => self.headers.have_room_for(own, self.ours),
-        };
-        fits && self.letter.is(letter)
+        let keys = own.parts().map(|(key, _)| key);
+        self.letter.is(letter) && keys.eq(self.own.iter().map(|key| &**key))
     }
 }
 
 /// More than a draft usually has; longer ones are not kept.
 const MAX_BYTES: usize = 4 * 1024;
+
+/// The same for the application's headers.
+const MAX_OWN: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -247,9 +280,16 @@ mod tests {
         assert_eq!(drafts.recent().drafts.len(), 1);
         // Who names a header twice does not get the value that another message had under another name.
         drafts.headers(&letter("t"), &[], &own(&[("x", "1"), ("secret", "2")]), write);
-        let twice = Headers::decode(&bytes::Bytes::from_static(b"\x82\xa1x\xa11\xa1x\xa12")).unwrap();
-        let headers = drafts.headers(&letter("t"), &[], &twice, write);
-        assert_eq!(headers, own(&[("ours", "kept"), ("x", "2")]));
+        for last in [2, 3] {
+            let twice = [0x82, 0xa1, b'x', 1, 0xa1, b'x', last];
+            let twice = Headers::decode(&bytes::Bytes::copy_from_slice(&twice)).unwrap();
+            let headers = drafts.headers(&letter("t"), &[], &twice, write);
+            assert_eq!((headers.len(), headers.uint("x")), (2, Some(last.into())));
+        }
+        for _ in 0..2 {
+            let headers = drafts.headers(&letter("t"), &[], &own(&[("secret", "3"), ("x", "4")]), write);
+            assert_eq!(headers, own(&[("ours", "kept"), ("secret", "3"), ("x", "4")]));
+        }
         for names in [&[("y", "1")][..], &[("x", "1"), ("y", "2")], &[]] {
             let headers = drafts.headers(&letter("t"), &[], &own(names), write);
             assert_eq!(headers, own(&[&[("ours", "kept")], names].concat()));

@@ -17,6 +17,7 @@ mod race;
 mod reader;
 mod run;
 mod table;
+mod transit;
 mod writer;
 
 use std::{
@@ -44,6 +45,7 @@ pub(crate) use self::{
     outbox::{Outbox, Outgoing, PushError, Refused},
     park::{Park, Parked},
     table::Table,
+    transit::{Hop, Transit},
 };
 use crate::{
     fqcn::Fqcn,
@@ -141,6 +143,7 @@ pub(crate) struct Link {
     pub(crate) dialled: bool,
     pub(crate) outbox: Outbox,
     pub(crate) drafts: Drafts,
+    pub(crate) transit: Transit,
     pub(crate) opened: Instant,
     /// Cancelled when the link is to end.
     pub(crate) end: CancellationToken,
@@ -243,6 +246,7 @@ impl Link {
             dialled: opened.dialled,
             outbox: Outbox::new(&links.config, connection, links.budgets.queues.clone()),
             drafts: Drafts::default(),
+            transit: Transit::default(),
             opened: Instant::now(),
             end: links.kill.child_token(),
             reason: Mutex::new(None),

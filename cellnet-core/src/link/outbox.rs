@@ -316,7 +316,7 @@ impl Outbox {
     pub(super) fn relax(&self) {
         self.state().relax();
         for pen in self.pens.iter().filter_map(OnceLock::get) {
-            pen.idle().iter_mut().for_each(|ink| ink.relax());
+            pen.quiet().iter_mut().for_each(|ink| ink.relax());
         }
     }
 

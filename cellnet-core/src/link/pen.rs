@@ -47,6 +47,8 @@ impl Pen {
             writing: false,
             failure: None,
             rested: Instant::now(),
+            rush: false,
+            alone: false,
         })))
     }
 
@@ -61,13 +63,22 @@ impl Pen {
     }
 
     /// The ink, if nobody writes and nobody did a moment ago.
-    pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
+    pub(super) fn quiet(&self) -> Option<MutexGuard<'_, Ink>> {
         self.free().filter(|ink| ink.rested.elapsed() >= QUIET)
+    }
+
+    /// The ink, if it is [quiet](Self::quiet) and a single message is likely to come.
+    pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
+        self.quiet().filter(|ink| !ink.rush)
     }
 }
 
 /// Who sends again so soon has more to send, which is better written together.
 const QUIET: Duration = Duration::from_micros(20);
+
+/// Where so many came together, the next one is likely to be followed by as many, and not written alone. With fewer the
+/// peer had better begin with the first of them at once.
+const RUSH: usize = 24;
 
 /// What is in a pen.
 pub(super) struct Ink {
@@ -85,6 +96,10 @@ pub(super) struct Ink {
     failure: Option<TransportError>,
     /// When all was written.
     rested: Instant,
+    /// Whether the messages that were taken last are as many as [`RUSH`].
+    rush: bool,
+    /// Whether one was written alone since then.
+    alone: bool,
 }
 
 impl Ink {
@@ -94,6 +109,8 @@ impl Ink {
         let taken = outbox.take(lane, &mut self.taken);
         if let Taken::Work(signals) = taken {
             push_signals(signals, &mut self.batch, &self.numbers);
+            let taken = self.taken.len() - before + usize::from(std::mem::take(&mut self.alone));
+            self.rush = taken >= RUSH;
             self.draw(before);
         }
         taken
@@ -142,6 +159,7 @@ impl Ink {
 
     /// Gives back what earlier messages needed.
     pub(super) fn relax(&mut self) {
+        self.rush = false;
         self.taken.shrink_to_fit();
         self.batch.shrink_to_fit();
         if let Some(tx) = &mut self.tx {
@@ -152,6 +170,7 @@ impl Ink {
     /// Writes one message as far as that goes without waiting. Says whether all of it is written.
     pub(super) fn write_now(&mut self, message: Outgoing) -> bool {
         self.taken.push(message);
+        self.alone = true;
         self.draw(self.taken.len() - 1);
         self.flush_now()
     }
@@ -358,6 +377,23 @@ mod tests {
         }
         assert_eq!(driver.state().fed, 1);
         assert_eq!(take(&outbox).1, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_rush_the_first_message_waits_for_those_that_follow() {
+        let (driver, pen, outbox) = lane().await;
+        for (messages, alone) in [(RUSH - 1, 1), (RUSH, 1), (RUSH, 0), (2, 0), (2, 1)] {
+            let before = driver.state().fed;
+            for _ in 0..messages {
+                outbox.try_push(message()).unwrap();
+            }
+            assert_eq!(driver.state().fed - before, alone);
+            assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
+            assert!(write(&pen).await.is_ready());
+            assert_eq!(driver.state().fed - before, messages);
+            assert_eq!(pen.ink().dip(&outbox, 0), Taken::Nothing);
+            tokio::time::sleep(QUIET).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

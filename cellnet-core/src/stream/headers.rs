@@ -70,7 +70,7 @@ impl Envelope<'_> {
             let mut headers = inner.headers(MessageKind::Request, self.target, headers);
             if let Some(link) = link {
                 // So that they have their places: the values are those of when it is sent.
-                inner.address(&mut headers, &link.peer, 0, 0.0);
+                inner.hop(link, 0, 0.0).address(&mut headers);
             }
             headers
         };

@@ -15,7 +15,7 @@ mod value;
 
 pub use frame::Frame;
 pub use headers::{Headers, HeadersError};
-pub(crate) use headers::{put_f64, put_len, put_text, put_uint};
+pub(crate) use headers::{Kind, Template, Varying, encoded_text, put_f64, put_len, put_text, put_uint};
 pub use heads::COMPACT_HEADS;
 pub(crate) use heads::{HeadDecoder, HeadEncoder, HeadError};
 pub(crate) use hops::{Hops, PAIR};

@@ -80,8 +80,9 @@ impl Blocks {
     }
 
     /// Whether a message in transit may be about a block: by its channel, which a RETURN does not have.
-    pub(crate) fn concern(&self, channel: Option<&str>) -> bool {
-        self.0.is_some() && channel.is_none_or(|channel| channel == TRANSFER_CHANNEL)
+    pub(crate) fn concern(&self, headers: &Headers) -> bool {
+        let nameless = || headers.is_on("") && headers.text(cn::CHANNEL).is_none();
+        self.0.is_some() && (headers.is_on(TRANSFER_CHANNEL) || nameless())
     }
 }
 

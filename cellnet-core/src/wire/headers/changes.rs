@@ -88,10 +88,17 @@ impl Changes {
 
     /// [`at`](Self::at) for positions that are asked for in order.
     pub(super) fn in_order<'a>(&'a self) -> impl FnMut(usize) -> Option<&'a [u8]> {
-        let mut left = self.list[..self.placed].iter().peekable();
+        let mut left = &self.list[..self.placed];
         move |at| {
-            while left.next_if(|change| (change.at as usize) < at).is_some() {}
-            left.next_if(|change| change.at as usize == at).map(|change| self.value(change))
+            while let [first, rest @ ..] = left
+                && first.at as usize <= at
+            {
+                left = rest;
+                if first.at as usize == at {
+                    return Some(self.value(first));
+                }
+            }
+            None
         }
     }
 
@@ -148,18 +155,14 @@ impl Changes {
 
     /// Sets the value at a position behind all that were set, of a header that varies, to what `encode` appends.
     #[inline]
-    pub(super) fn push<E>(
-        &mut self,
-        at: usize,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(super) fn push<R>(&mut self, at: usize, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let start = offset(self.bytes.len());
-        encode(&mut self.bytes)?;
+        let encoded = encode(&mut self.bytes);
         let change = Change { at: offset(at), start, value: start, end: offset(self.bytes.len()) };
         debug_assert!(self.list.last().is_none_or(|last| last.at < change.at));
         self.list.push(change);
         self.placed += 1;
-        Ok(())
+        encoded
     }
 
     /// Sets the value of a key that has no position to what `encode` appends.

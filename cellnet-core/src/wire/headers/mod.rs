@@ -6,6 +6,7 @@ mod layout;
 mod marks;
 mod scalars;
 mod spare;
+mod template;
 mod varying;
 
 use std::{convert::Infallible, fmt, sync::Arc};
@@ -27,8 +28,9 @@ use crate::Fqcn;
 
 pub(crate) use address::Address;
 pub(super) use scalars::uint;
-pub(crate) use scalars::{put_f64, put_len, put_text, put_uint};
-pub(super) use varying::Varying;
+pub(crate) use scalars::{put_f64, put_len, put_text, put_uint, text as encoded_text};
+pub(crate) use template::{Kind, Template};
+pub(crate) use varying::Varying;
 
 /// An ordered map that keeps what it does not know. Keys are text, or bytes that nobody here reads.
 ///
@@ -119,8 +121,7 @@ impl Headers {
 
     /// The text under a key, if it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
-        let value = self.encoded(key)?;
-        str::from_utf8(&value[text_marker(value)?..]).ok()
+        scalars::text(self.encoded(key)?)
     }
 
     /// The text under a key, sharing memory with what arrived.
@@ -224,23 +225,6 @@ impl Headers {
         }
     }
 
-    /// Whether [`update`](Self::update) would set everything behind the first `kept`, and leave out nothing. What is
-    /// behind them stands there once.
-    pub(crate) fn have_room_for(&self, other: &Self, kept: usize) -> bool {
-        let set = |place: &Place| str::from_utf8(place.key(&self.block)).is_ok_and(|key| other.contains(key));
-        other.keys().all(|key| self.layout().find(&self.block, key).is_some())
-            && self.places()[kept..].iter().all(set)
-    }
-
-    /// Sets what is in `other` and here too, other than the first `kept` of these. Nothing may have been added to these.
-    pub(crate) fn update(&mut self, other: &Self, kept: usize) {
-        for (key, value) in other.readable() {
-            if self.layout().find(&self.block, key).is_some_and(|at| at >= kept) {
-                self.set_encoded(key, |out| out.extend_from_slice(value));
-            }
-        }
-    }
-
     /// Removes a key, all of it if a peer sent several. Says whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
         if self.layout().find(&self.block, key).is_none() {
@@ -312,11 +296,9 @@ impl Headers {
         Some(layout.address.get_or_init(|| Arc::new(Address::of(self))))
     }
 
-    /// Where a header is, as [`with`](Self::with) takes it; `None` if it is not there or was set. It must be one that
-    /// varies, and in one place only.
+    /// Where a header is, as [`with`](Self::with) takes it; `None` if it is not there or was set.
     pub(crate) fn place(&self, key: &str) -> Option<usize> {
-        let at = self.layout().find(&self.block, key)?;
-        self.places()[at].varying.is_some().then_some(at)
+        self.layout().find(&self.block, key)
     }
 
     /// Headers like these with other values in some [places](Self::place), which come in order: `put` appends the value
@@ -328,11 +310,15 @@ impl Headers {
     ) -> Self {
         let mut changes = Spare::none();
         for (at, value) in values {
+            let place = &self.places()[at];
             let put = |out: &mut Vec<u8>| {
                 put(value, out);
                 Ok::<_, Infallible>(())
             };
-            let Ok(()) = changes.get_mut().push(at, put);
+            let Ok(()) = match place.varying {
+                Some(_) => changes.get_mut().push(at, put),
+                None => changes.get_mut().replace((at, false), &self.block[place.value()], put),
+            };
         }
         Self { block: self.block.clone(), layout: self.layout.clone(), changes }
     }
@@ -391,15 +377,18 @@ impl Headers {
         Ok(Self { block: self.block.clone(), layout: self.layout.clone(), changes })
     }
 
-    /// The values that vary, in order.
-    pub(super) fn varying(&self) -> impl Iterator<Item = (Varying, &[u8])> {
+    /// Gives the values that vary to `each`, in order.
+    pub(super) fn each_varying<'a>(&'a self, mut each: impl FnMut(Varying, &'a [u8])) {
         let mut moved_to = self.changes.in_order();
-        let placed = self.layout().varying().map(move |(at, place, varying)| {
-            (varying, moved_to(at).unwrap_or_else(|| &self.block[place.value()]))
-        });
-        // Of long keys, which none of them is, the marker is longer.
-        let added = self.added().filter_map(|(key, value)| Some((Varying::of(&key[1..])?, value)));
-        placed.chain(added)
+        for (at, place, varying) in self.layout().varying() {
+            each(varying, moved_to(at).unwrap_or_else(|| &self.block[place.value()]));
+        }
+        for (key, value) in self.added() {
+            // Of long keys, which none of them is, the marker is longer.
+            if let Some(varying) = Varying::of(&key[1..]) {
+                each(varying, value);
+            }
+        }
     }
 
     /// What does not vary: keys with their markers, and values where those stay.
@@ -429,7 +418,7 @@ impl Headers {
     }
 
     /// Keys with their markers, and values, in order.
-    fn parts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let placed = self.places().iter().enumerate().map(|(at, place)| {
             let value = self.moved_to(at).unwrap_or_else(|| &self.block[place.value()]);
             (&self.block[place.head()], value)

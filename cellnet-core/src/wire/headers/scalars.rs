@@ -52,6 +52,11 @@ pub(crate) fn put_len(out: &mut Vec<u8>, len: u32) {
     rmp::encode::write_array_len(&mut out.writer(), len).expect("a buffer in memory takes everything");
 }
 
+/// The text that is encoded; `None` for anything else.
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
+    str::from_utf8(&value[text_marker(value)?..]).ok()
+}
+
 /// Bytes of the marker of a text; `None` for anything else.
 pub(super) fn text_marker(value: &[u8]) -> Option<usize> {
     match value.first()? {

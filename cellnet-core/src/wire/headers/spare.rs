@@ -69,6 +69,7 @@ impl Drop for Spare {
 }
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "what is used again is the boxes")]
     static SPARE: RefCell<Vec<Box<Changes>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -142,7 +142,11 @@ fn a_value_of_the_same_length_takes_the_place_of_another_under_a_key_with_a_long
 
 #[test]
 fn keys_that_are_written_in_another_way_than_usual_do_not_vary() {
-    let varying = |key: &[u8]| Headers::decode(&map(&[key])).unwrap().varying().count();
+    let varying = |key: &[u8]| {
+        let mut count = 0;
+        Headers::decode(&map(&[key])).unwrap().each_varying(|_, _| count += 1);
+        count
+    };
     assert_eq!(varying(b"\xa9cn__route"), 1);
     assert_eq!(varying(b"\xd9\x09cn__route"), 0);
     assert_eq!(varying(b"\xc4\x09cn__route"), 0);

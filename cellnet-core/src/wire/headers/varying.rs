@@ -4,7 +4,7 @@ use crate::wire::keys::{cn, pipe, sm};
 
 /// What kind of value another one takes the place of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wire) enum Varying {
+pub(crate) enum Varying {
     /// Usually a UUID.
     Id,
     /// Who handled the message and when.

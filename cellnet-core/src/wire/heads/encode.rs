@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::{F64, Hops, SPECIAL, TABLE, TIME, UUID_MARKER, last_time, may_enter};
@@ -22,7 +23,7 @@ pub(crate) struct HeadEncoder {
 
 /// What the decoder at the other end knows.
 struct Table {
-    entries: Vec<Headers>,
+    entries: Vec<Entry>,
     /// Of the entries, by what does not vary in them.
     hashes: Vec<u64>,
     /// The entry that the message before was like: the next one often is too.
@@ -33,6 +34,25 @@ struct Table {
     seen: [u64; SEEN],
     next_seen: usize,
     hasher: foldhash::fast::RandomState,
+}
+
+struct Entry {
+    /// What varies in these may not be what the decoder knows.
+    headers: Headers,
+    /// What that has for each [`Varying::Route`].
+    routes: SmallVec<[Box<[u8]>; 1]>,
+}
+
+impl Entry {
+    fn new(headers: &Headers) -> Self {
+        let mut routes = SmallVec::new();
+        headers.each_varying(|varying, value| {
+            if varying == Varying::Route {
+                routes.push(value.into());
+            }
+        });
+        Self { headers: headers.detached(), routes }
+    }
 }
 
 const SEEN: usize = 64;
@@ -71,7 +91,7 @@ impl HeadEncoder {
 
 impl Table {
     fn encode(&mut self, headers: &Headers, body: usize, out: &mut BytesMut) -> Result<(), HeadersError> {
-        let is_kin = |entry: &Headers| entry.are_kin(headers);
+        let is_kin = |entry: &Entry| entry.headers.are_kin(headers);
         let known = match self.entries.get(self.last).is_some_and(is_kin) {
             true => Some(self.last),
             false => self.entries.iter().position(is_kin),
@@ -81,7 +101,9 @@ impl Table {
         }
         let hash = self.hash(headers);
         if let Some(at) = self.hashes.iter().position(|known| *known == hash) {
-            if self.entries[at].are_alike(headers) {
+            if self.entries[at].headers.are_alike(headers) {
+                // The next ones are likely to share the layout of these. What the decoder knows is the same.
+                self.entries[at].headers = headers.detached();
                 return self.shorten(at, headers, body, out);
             }
             return headers.encode(out);
@@ -108,9 +130,12 @@ impl Table {
         let start = out.len();
         out.put_u8(at as u8);
         let mut last = None;
-        for ((varying, value), (_, before)) in headers.varying().zip(self.entries[at].varying()) {
-            put_varying(varying, value, before, body, &mut last, out);
-        }
+        // What is like an entry has as many routes.
+        let mut routes = self.entries[at].routes.iter();
+        headers.each_varying(|varying, value| {
+            let before = if varying == Varying::Route { routes.next() } else { None };
+            put_varying(varying, value, before.map_or(&[], |route| route), body, &mut last, out);
+        });
         if out.len() - start <= MAX_HEADERS {
             return Ok(());
         }
@@ -143,7 +168,7 @@ impl Table {
         let mut block = BytesMut::with_capacity(headers.encoded_len());
         headers.encode(&mut block).ok()?;
         Headers::decode(&block.freeze()).ok()?;
-        let entry = headers.detached();
+        let entry = Entry::new(headers);
         if self.entries.len() < TABLE {
             self.hashes.push(hash);
             self.entries.push(entry);
