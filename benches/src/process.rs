@@ -58,15 +58,29 @@ impl Process {
     ///
     /// If the process ends before it says so; the error has what it said instead.
     pub fn hear(&mut self, word: &str) -> io::Result<Value> {
+        let object = self.wait_for(word, |line| line.strip_prefix(word))?;
+        Ok(serde_json::from_str(&object)?)
+    }
+
+    /// Waits for a line that has these words, wherever in it; gives what is behind them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::hear`].
+    pub fn hear_behind(&mut self, words: &str) -> io::Result<String> {
+        self.wait_for(words, |line| Some(line.split_once(words)?.1))
+    }
+
+    fn wait_for(&mut self, words: &str, rest: impl Fn(&str) -> Option<&str>) -> io::Result<String> {
         let mut said = Vec::new();
         for line in self.stdout.by_ref().lines() {
             let line = line?;
-            if let Some(object) = line.strip_prefix(word) {
-                return Ok(serde_json::from_str(object)?);
+            if let Some(rest) = rest(&line) {
+                return Ok(rest.to_owned());
             }
             said.push(line);
         }
-        Err(io::Error::other(format!("the process ended before it said {word}, but {said:?}")))
+        Err(io::Error::other(format!("the process ended before it said {words}, but {said:?}")))
     }
 
     /// Seconds of processor time so far, in steps of 10 ms.

@@ -1,11 +1,11 @@
-//! What cellnet does between processes next to what others do: a bare socket, zenoh, gRPC by tonic, nvflare, and ZeroMQ.
+//! What cellnet does between processes next to what others do: a bare socket, zenoh, gRPC by tonic, nvflare, ZeroMQ, and NATS.
 //!
 //! Every turn starts its processes anew, because where the system puts them decides how long a round trip is. All sides take a turn
 //! in each round, so that whatever else the machine does meets all of them. TCP on loopback, without TLS.
 //!
 //! ```text
 //! cargo build --release && cargo test -p cellnet --test interop download     # the latter installs nvflare once
-//! cargo build --release --manifest-path benches/brokers/Cargo.toml           # ZeroMQ, for whoever wants it
+//! cargo build --release --manifest-path benches/brokers/Cargo.toml           # ZeroMQ and NATS, for whoever wants them
 //! cargo bench -p cellnet-benches --features peers --bench peers [-- --only rr,blob] [-- --write]
 //! ```
 //! `--only` takes some of `rr`, `clients`, `relay`, `srr`, `pipe`, `push`, `blob`, `fan` and `churn`. `--write` writes the tables of
@@ -35,7 +35,7 @@ use cellnet_benches::built;
 use child::Role;
 use load::{Load, Pace};
 use row::Row;
-use sides::{Cellnet, Nvflare, Program, Side};
+use sides::{Cellnet, Nats, Nvflare, Program, Side};
 
 fn main() -> ExitCode {
     if let Some(role) = Role::of_this_process() {
@@ -117,6 +117,9 @@ const OURS: &str = "cellnet";
 /// To whom the README shows them.
 const REFERENCE: &str = "nvflare 2.8.3";
 
+/// Whom the README names besides: it has a server between any two.
+const NATS: &str = "NATS";
+
 /// What is named by `--only`, or everything.
 fn chosen() -> Result<Vec<Load>, String> {
     let only = env::args().skip_while(|argument| argument != "--only").nth(1);
@@ -153,8 +156,12 @@ fn sides(cellnet: PathBuf) -> (Vec<Box<dyn Side>>, Vec<String>) {
         env::var_os("CELLNET_BROKERS").map_or_else(|| built::of_package(BROKERS).into(), PathBuf::from);
     if brokers.exists() {
         sides.push(Box::new(library("ZeroMQ", &brokers, &["rr", "push", "blob"], &[])));
+        match Nats::server() {
+            Some(server) => sides.push(Box::new(Nats { server, clients: brokers })),
+            None => absent.push("NATS is left out: `apt-get install nats-server` brings its server.".into()),
+        }
     } else {
-        absent.push("ZeroMQ is left out: benches/brokers was not built.".into());
+        absent.push("ZeroMQ and NATS are left out: benches/brokers was not built.".into());
     }
     match built::python() {
         Some(python) => sides.push(Box::new(Nvflare { python })),

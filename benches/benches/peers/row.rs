@@ -21,6 +21,11 @@ impl Row {
         rows.iter().find(|row| row.load == load && row.side == side)
     }
 
+    /// Whether a process was between the two where nobody asked for one.
+    pub(crate) fn is_brokered(&self) -> bool {
+        !self.load.relayed && self.turns.iter().flatten().any(|turn| turn.between.is_some())
+    }
+
     /// A figure of the turns, if any has it.
     pub(crate) fn spread(&self, figure: impl Fn(&Turn) -> Option<f64>) -> Option<Spread> {
         some(self.turns.iter().flatten().filter_map(figure))

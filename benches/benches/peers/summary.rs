@@ -1,12 +1,12 @@
-//! What matters most, next to the reference: the table of the README.
+//! What matters most, next to the reference, and a sentence about NATS: what the README shows.
 
 use std::fmt::Write;
 
 use cellnet_benches::figure::brief;
 
-use crate::{OURS, REFERENCE, load::Load, row::Row};
+use crate::{NATS, OURS, REFERENCE, load::Load, row::Row};
 
-/// The table, if both were measured.
+/// The table, if both were measured. The sentence, if NATS was.
 pub(crate) fn markdown(rows: &[Row]) -> Option<String> {
     let mut table = String::from(HEADING);
     for Line { title, load, unit, smaller, figure } in LINES {
@@ -15,6 +15,9 @@ pub(crate) fn markdown(rows: &[Row]) -> Option<String> {
         let ratio = if smaller { theirs / ours } else { ours / theirs };
         writeln!(table, "| {title} | {}{unit} | {}{unit} | {} × |", brief(ours), brief(theirs), brief(ratio))
             .expect("a string takes all");
+    }
+    if let Some(sentence) = beside_nats(rows) {
+        write!(table, "\n{sentence}\n").expect("a string takes all");
     }
     Some(table)
 }
@@ -52,6 +55,16 @@ const LINES: [Line; 9] = [
     memory("peak memory of the asking process, 64 MiB", Load::LARGE, asking),
     memory("peak memory of the answering process, 64 MiB", Load::LARGE, answering),
 ];
+
+fn beside_nats(rows: &[Row]) -> Option<String> {
+    let [ours, theirs] = [OURS, NATS].map(|side| Row::find(rows, Load::ONE_CLIENT, side));
+    let (rate, ratio) = (rate(ours?)?, ours?.ratio(theirs?)?.median);
+    let (rate, ratio) = (brief(rate), brief(ratio));
+    Some(format!(
+        "64 B requests on a channel that does not stream, 64 in flight: {rate} per second, {ratio} × those of two \
+         clients of a NATS server."
+    ))
+}
 
 const fn memory(title: &'static str, load: Load, figure: fn(&Row) -> Option<f64>) -> Line {
     Line { unit: " MiB", smaller: true, ..line(title, load, figure) }

@@ -23,7 +23,8 @@ pub(crate) fn markdown(rows: &[Row], absent: &[String]) -> String {
         let memory = joined(row.costs(|cost| cost.peak_mib));
         let ours = Row::find(rows, row.load, OURS).filter(|ours| ours.side != row.side);
         let ratio = shown(ours.and_then(|ours| ours.ratio(row)), "");
-        let cells = [title, row.side.into(), rate, p50, p99, format!("{cpu} {unit}"), memory, ratio];
+        let by = if row.is_brokered() { format!("{}, brokered", row.side) } else { row.side.into() };
+        let cells = [title, by, rate, p50, p99, format!("{cpu} {unit}"), memory, ratio];
         writeln!(table, "| {} |", cells.join(" | ")).expect("a string takes all");
     }
     for note in many_to_one(rows).iter().chain(absent) {

@@ -1,7 +1,8 @@
-//! ZeroMQ, as one of the processes of the bench `peers`.
+//! ZeroMQ and NATS, as processes of the bench `peers`.
 
 #[path = "../../benches/peers/child/mod.rs"]
 mod child;
+mod nats;
 mod zeromq;
 
 use child::Role;
@@ -9,14 +10,20 @@ use child::Role;
 fn main() {
     child::end_in_time();
     match Role::of_this_process() {
-        Some(Role::Serve { side, router: None }) if side == NAME => zeromq::serve(),
-        Some(Role::Run { side, address, job }) if side == NAME => child::done(&zeromq::run(&address, &job)),
-        Some(Role::Serve { side, router: other } | Role::Relay { side, server: other }) => {
-            panic!("{side} does not serve, by {other:?}")
-        }
-        Some(Role::Run { side, .. }) => panic!("nobody is called {side}"),
+        Some(Role::Serve { side, router }) => match (side.as_str(), router) {
+            (ZEROMQ, None) => zeromq::serve(),
+            (NATS, Some(server)) => nats::serve(&server),
+            (side, other) => panic!("{side} does not serve, by {other:?}"),
+        },
+        Some(Role::Run { side, address, job }) => child::done(&match side.as_str() {
+            ZEROMQ => zeromq::run(&address, &job),
+            NATS => nats::run(&address, &job),
+            side => panic!("nobody is called {side}"),
+        }),
+        Some(Role::Relay { side, server }) => panic!("{side} does not relay, to {server:?}"),
         None => println!("`cargo bench -p cellnet-benches --features peers --bench peers` runs this"),
     }
 }
 
-const NAME: &str = "ZeroMQ";
+const ZEROMQ: &str = "ZeroMQ";
+const NATS: &str = "NATS";

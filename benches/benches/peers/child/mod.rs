@@ -5,10 +5,11 @@
 //! PROGRAM relay SIDE [ADDRESS]     READY {"address"}: passes on what comes there, to the server if that is named
 //! PROGRAM run SIDE ADDRESS JOB     WARM {} when it begins to count, then DONE {"messages", "msgs_s", "p50_us", "p99_us"}
 //! ```
-//! Each ends when its standard input does, not before, so that its processor time can be read. ZeroMQ's package has these files too.
+//! Each ends when its standard input does, not before, so that its processor time can be read. The package `brokers` has these files too.
 
 mod job;
 mod one_way;
+mod runtime;
 mod tally;
 
 use std::{env, io, process, sync::mpsc, thread, time::Duration};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use job::Job;
 pub(crate) use one_way::{OneWay, push, settle};
+pub(crate) use runtime::runtime;
 pub(crate) use tally::Tally;
 
 /// What a process is for.

@@ -1,26 +1,14 @@
 //! Those who ask again and again, by a library whose requests are futures.
 
 use std::{
-    num::NonZero,
     sync::{Arc, Mutex},
-    thread,
     time::Instant,
 };
 
 use serde_json::Value;
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use crate::child::{Job, Tally};
-
-/// As many threads as `cellnet` has: half of the processors.
-pub(super) fn runtime() -> Runtime {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let runtime = Builder::new_multi_thread().worker_threads(processors.div_ceil(2)).enable_all().build();
-    runtime.expect("a runtime starts")
-}
 
 /// Lets each of the callers ask until the time is over.
 pub(super) async fn ask_all<C, F>(job: &Job, callers: impl Iterator<Item = C>) -> Value

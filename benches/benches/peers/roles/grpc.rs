@@ -20,8 +20,8 @@ use tonic::{
     transport::{Endpoint, Server, server::TcpIncoming},
 };
 
-use super::callers::{ask_all, runtime};
-use crate::child::{self, Job};
+use super::callers::ask_all;
+use crate::child::{self, Job, runtime};
 
 /// Answers for ever.
 pub(super) fn serve() -> ! {

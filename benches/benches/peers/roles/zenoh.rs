@@ -13,8 +13,8 @@ use std::{
 use serde_json::{Value, json};
 use zenoh::{Config, Session, Wait, bytes::ZBytes, pubsub::Publisher, qos::CongestionControl, query::Query};
 
-use super::callers::{ask_all, runtime};
-use crate::child::{self, Job, OneWay};
+use super::callers::ask_all;
+use crate::child::{self, Job, OneWay, runtime};
 
 const ECHO: &str = "bench/echo";
 const COUNTED: &str = "bench/counted";

@@ -1,6 +1,7 @@
 //! Those who are measured: each takes its turns.
 
 mod cellnet;
+mod nats;
 mod nvflare;
 mod program;
 
@@ -11,6 +12,7 @@ use crate::{
     turn::Turn,
 };
 pub(crate) use cellnet::Cellnet;
+pub(crate) use nats::Nats;
 pub(crate) use nvflare::Nvflare;
 pub(crate) use program::Program;
 
