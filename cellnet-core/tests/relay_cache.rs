@@ -86,7 +86,7 @@ async fn pull(cell: &Cell, blocks: u64, each: Duration) {
 
 /// A relay that has room for some sixty blocks.
 fn sim() -> Sim {
-    Sim::new().configured(|config| config.block_cache = 4 << 20)
+    Sim::new().configured(|config| config.block_cache = 68 * SIZE)
 }
 
 async fn children(sim: &Sim, relay: &str, count: usize) -> Vec<Cell> {

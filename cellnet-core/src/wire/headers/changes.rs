@@ -196,7 +196,8 @@ impl Changes {
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         let spilled = if self.list.spilled() { self.list.capacity() * size_of::<Change>() } else { 0 };
-        size_of::<Self>() + self.bytes.capacity() + spilled
+        // By what is in it: how much more it has from earlier messages would make one budget hold more than another.
+        size_of::<Self>() + self.bytes.len().max(USUAL_BYTES) + spilled
     }
 
     /// Puts a change in the place of an older one, in its bytes too if they are as many.
