@@ -205,7 +205,7 @@ impl Inner {
             Some(MessageKind::Request) => {
                 if park.holds(self.me().as_str())
                     && !headers.flag(cn::REPLY_EXPECTED)
-                    && !headers.says(cn::CHANNEL, sm::STREAM_CHANNEL)
+                    && !headers.is_on(sm::STREAM_CHANNEL)
                 {
                     return park.push(Parked { hop: target.clone(), message: Outgoing::new(headers, body) });
                 }

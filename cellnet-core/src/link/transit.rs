@@ -23,7 +23,6 @@ struct Recent {
 /// What becomes of a kind.
 #[derive(Debug, Clone)]
 enum Change {
-    Unseen,
     /// Seen once; many are never seen again.
     New,
     Known(Template),
@@ -56,17 +55,17 @@ impl Transit {
         };
         let known = self.recent().look(&kind);
         match known {
-            Change::Known(template) => {
+            Some(Change::Known(template)) => {
                 headers.on(&template, |varying, value, out| hop.put(varying, value, out))
             }
-            Change::New => {
+            Some(Change::New) => {
                 let mut completed = hop.complete(headers.clone());
                 completed.settle();
                 let template = Template::new(&headers, completed.clone());
                 self.recent().learn(&kind, template.map_or(Change::Uncertain, Change::Known));
                 completed
             }
-            Change::Uncertain | Change::Unseen => hop.complete(headers),
+            Some(Change::Uncertain) | None => hop.complete(headers),
         }
     }
 
@@ -76,17 +75,17 @@ impl Transit {
 }
 
 impl Recent {
-    /// What is known of a kind. From now on it has been seen.
-    fn look(&mut self, kind: &Kind) -> Change {
+    /// What is known of a kind; `None` if it was not seen. Now it was.
+    fn look(&mut self, kind: &Kind) -> Option<Change> {
         if let Some((_, change)) = self.kinds.iter().find(|(known, _)| known == kind) {
-            return change.clone();
+            return Some(change.clone());
         }
         // Kinds that are never seen again make room for one another, and not those in use.
         let is_new = |(_, change): &(Kind, Change)| matches!(change, Change::New);
         let at = match self.kinds.iter().position(is_new) {
             _ if self.kinds.len() < KEPT => {
                 self.kinds.push((kind.clone(), Change::New));
-                return Change::Unseen;
+                return None;
             }
             Some(new) => new,
             None => {
@@ -95,7 +94,7 @@ impl Recent {
             }
         };
         self.kinds[at] = (kind.clone(), Change::New);
-        Change::Unseen
+        None
     }
 
     fn learn(&mut self, kind: &Kind, change: Change) {
@@ -202,7 +201,7 @@ mod tests {
             assert_eq!(on, hop.complete(headers));
             assert_eq!((on.uint(cn::PAYLOAD_LEN), on.number(cn::SEND_TIME)), (Some(body as u64), Some(7.5)));
         }
-        // One for those that came in full, one for all short ones.
+        // All short heads have the same; of those that came in full each was seen once.
         assert_eq!(templates(&transit), 1);
     }
 

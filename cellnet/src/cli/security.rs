@@ -222,8 +222,7 @@ impl Trust {
     }
 }
 
-#[cfg(test)]
-#[cfg(feature = "tcp")]
+#[cfg(all(test, feature = "tcp"))]
 mod tests {
     use super::*;
     use crate::cli::status::Status;

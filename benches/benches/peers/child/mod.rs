@@ -9,7 +9,7 @@
 
 mod job;
 mod one_way;
-mod runtime;
+pub(crate) mod runtime;
 mod tally;
 
 use std::{env, io, process, sync::mpsc, thread, time::Duration};

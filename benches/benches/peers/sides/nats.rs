@@ -1,12 +1,13 @@
 //! Clients of a server of NATS, which is the process between them.
 
-use std::{env, io, path::PathBuf, thread};
+use std::{env, io, path::PathBuf};
 
 use cellnet_benches::{built, process::Process};
 
 use super::Side;
 use crate::{
     NATS,
+    child::runtime::threads,
     load::{Load, Pace},
     turn::Turn,
 };
@@ -38,9 +39,7 @@ impl Side for Nats {
     }
 
     fn turn(&self, load: &Load, pace: Pace) -> io::Result<Turn> {
-        // As those of the other sides, its runtime has half of the processors.
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let threads = format!("GOMAXPROCS={}", processors.div_ceil(2));
+        let threads = format!("GOMAXPROCS={}", threads());
         let settings = built::of_package("brokers/nats.conf");
         let mut server = Process::spawn(
             "env",
