@@ -44,6 +44,10 @@ impl Inbox for Arc<Inner> {
         self.take(link, park, headers, body);
     }
 
+    fn awaited(&self) -> usize {
+        self.pending.len()
+    }
+
     fn malformed(&self, link: &Link, error: &DecodeError) {
         self.drop_message(link, &error.to_string());
     }

@@ -116,7 +116,6 @@ impl Pending {
     }
 
     /// How many wait.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting().len()
     }

@@ -18,6 +18,7 @@ mod reader;
 mod run;
 mod table;
 mod transit;
+mod turns;
 mod writer;
 
 use std::{
@@ -58,6 +59,8 @@ use crate::{
 pub(crate) trait Inbox: Send + Sync + 'static {
     /// Takes a message. What cannot go on at once is put into `park`.
     fn deliver(&self, link: &Arc<Link>, park: &mut Park, headers: Headers, frame: Frame);
+    /// How many replies the cell waits for.
+    fn awaited(&self) -> usize;
     /// Hears of a message whose headers cannot be read.
     fn malformed(&self, link: &Link, error: &DecodeError);
     /// Offers a parked message again; gives it back if there is still no room.

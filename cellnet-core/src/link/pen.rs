@@ -76,10 +76,6 @@ impl Pen {
 /// Who sends again so soon has more to send, which is better written together.
 const QUIET: Duration = Duration::from_micros(20);
 
-/// Where so many came together, the next one is likely to be followed by as many, and not written alone. With fewer the
-/// peer had better begin with the first of them at once.
-const RUSH: usize = 24;
-
 /// What is in a pen.
 pub(super) struct Ink {
     /// Gone when the lane has ended.
@@ -96,7 +92,7 @@ pub(super) struct Ink {
     failure: Option<TransportError>,
     /// When all was written.
     rested: Instant,
-    /// Whether the messages that were taken last are as many as [`RUSH`].
+    /// Whether several messages came together last time, so that the next one is likely to be followed by others.
     rush: bool,
     /// Whether one was written alone since then.
     alone: bool,
@@ -110,7 +106,7 @@ impl Ink {
             Taken::Work(signals) => {
                 push_signals(signals, &mut self.batch, &self.numbers);
                 let taken = self.taken.len() - before + usize::from(std::mem::take(&mut self.alone));
-                self.rush = taken >= RUSH;
+                self.rush = taken > 1;
                 self.draw(before);
                 Taken::Work(signals)
             }
@@ -391,7 +387,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn in_a_rush_the_first_message_waits_for_those_that_follow() {
         let (driver, pen, outbox) = lane().await;
-        for (messages, alone) in [(RUSH - 1, 1), (RUSH, 1), (RUSH, 0), (2, 0), (2, 1)] {
+        for (messages, alone) in [(1, 1), (2, 1), (5, 0), (2, 0), (1, 0), (1, 1)] {
             let before = driver.state().fed;
             for _ in 0..messages {
                 outbox.try_push(message()).unwrap();

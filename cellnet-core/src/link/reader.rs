@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Host, Link, LinkError, Park,
     liveness::{Liveness, Pulse},
+    turns::Turns,
 };
 use crate::{
     stats::Budget,
@@ -35,16 +36,14 @@ pub(super) async fn read_lane(
     // Both wait for the whole life of the link, so they take their places once and not for every message.
     let mut ended = pin!(link.end.cancelled());
     let mut check = pin!(sleep_until(liveness.next_check()));
-    let mut turn = 0;
+    let mut turns = Turns::default();
     loop {
         while !park.is_full()
             && let Some(frame) = batch.pop_front()
         {
             take(host, link, park, &mut heads, frame)?;
-            turn += 1;
-            if turn == TURN {
+            if turns.step() {
                 // What came of them can be on its way while the next ones are looked at.
-                turn = 0;
                 tokio::task::yield_now().await;
             }
         }
@@ -87,6 +86,7 @@ pub(super) async fn read_lane(
                 }
                 received => {
                     received?;
+                    turns.begin(batch.len(), host.inbox.awaited());
                     hunger = None;
                     liveness.heard(meter, Instant::now());
                     link.heard.notify_waiters();
@@ -105,10 +105,6 @@ pub(super) async fn read_lane(
         }
     }
 }
-
-/// Frames that are taken before the writers, and whoever waited for one of them, have their turn. Of a batch that moves
-/// as a whole only one cell on the way is at work at a time.
-const TURN: u32 = 32;
 
 /// Gives the parked messages of a link that ended their last chance.
 pub(super) async fn empty_park(host: &Host, link: &Arc<Link>, mut park: Park) {
