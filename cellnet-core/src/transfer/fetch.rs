@@ -141,7 +141,12 @@ impl Fetching {
         };
         self.pull.announce(Some(size), 1);
         let (digest, received) = self.write_blocks(&mut writer, &entry, size, window).await?;
-        writer.shutdown().await.map_err(|error| TransferError::io("the writer", &error))?;
+        // Some, standard output among them, end without what they have not written yet.
+        let ended = self.unhurried(async {
+            writer.flush().await?;
+            writer.shutdown().await
+        });
+        ended.await.map_err(|error| TransferError::io("the writer", &error))?;
         let receipt = Receipt { files: 1, bytes: size, received, resumed: 0, digest };
         self.pull.did(size, 0, Phase::Settling);
         let token = self.offer.token;

@@ -1,11 +1,19 @@
 //! What arrives, where, and what may not.
 
-use std::{fs, os::unix::fs::symlink, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use cellnet_core::{
     Fqcn,
     transfer::{FetchOptions, Phase, Reason, SendOptions, TransferConfig, Transfers},
 };
+use tokio::io::AsyncWrite;
 
 use crate::support::*;
 
@@ -175,6 +183,47 @@ async fn a_file_is_fetched_into_a_writer() {
     read.unwrap();
     assert_eq!(receipt.unwrap().digest, digest(&path));
     assert_eq!(got, fs::read(&path).unwrap());
+}
+
+/// Writes nothing until it is flushed.
+#[derive(Debug, Default, Clone)]
+struct Hesitant(Arc<Mutex<Pages>>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    waiting: Vec<u8>,
+    written: Vec<u8>,
+}
+
+impl AsyncWrite for Hesitant {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.lock().unwrap().waiting.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Pages { waiting, written } = &mut *self.0.lock().unwrap();
+        written.append(waiting);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_says_that_the_writer_has_written_everything() {
+    let net = Net::new().await;
+    let mut config = TransferConfig::default();
+    config.outbox = Some(net.dir.path().join("source"));
+    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let path = net.source("model");
+    sparse(&path, 3 * BLOCK as u64 + 1, &[1]);
+    let writer = Hesitant::default();
+    let puller = net.sender("site").await;
+    puller.fetch_into(&Fqcn::server(), "model", writer.clone()).receipt().await.unwrap();
+    assert!(writer.0.lock().unwrap().written == fs::read(&path).unwrap());
 }
 
 #[tokio::test(start_paused = true)]
