@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::{
     LinkConfig, LinkError, Links,
-    writer::{NIL, bare_frame},
+    frames::{NIL, bare_frame},
 };
 use crate::{
     fqcn::Fqcn,

@@ -7,6 +7,7 @@ mod accept;
 mod config;
 mod dial;
 mod drafts;
+mod frames;
 mod handshake;
 mod lanes;
 mod liveness;
@@ -59,7 +60,7 @@ use crate::{
 pub(crate) trait Inbox: Send + Sync + 'static {
     /// Takes a message. What cannot go on at once is put into `park`.
     fn deliver(&self, link: &Arc<Link>, park: &mut Park, headers: Headers, frame: Frame);
-    /// How many replies the cell waits for.
+    /// How many replies the cell waits for, by all links and of its own.
     fn awaited(&self) -> usize;
     /// Hears of a message whose headers cannot be read.
     fn malformed(&self, link: &Link, error: &DecodeError);

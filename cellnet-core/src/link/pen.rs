@@ -1,28 +1,23 @@
 //! The sending half of a lane, and what it takes to write with it.
 
 use std::{
-    cell::RefCell,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
 use super::{
     Outgoing,
+    frames::{Numbers, frame, push_signals},
     outbox::{Outbox, Signals, Taken},
-    writer::{NIL, bare_frame},
 };
 use crate::{
     stats::Counters,
-    transport::{Batch, Frame, FrameSender, TransportError},
-    wire::{FrameKind, HeadEncoder, HeadersError, MAX_FRAME, MAX_HEADERS, PREFIX_LEN, Prefix, keys::cn},
+    transport::{Batch, FrameSender, TransportError},
+    wire::{HeadEncoder, keys::cn},
 };
 
 /// The sending half of a lane. Clones are the same one; whoever holds its [`Ink`] writes, for as long as that does not
@@ -69,12 +64,15 @@ impl Pen {
 
     /// The ink, if it is [quiet](Self::quiet) and a single message is likely to come.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Ink>> {
-        self.quiet().filter(|ink| !ink.rush)
+        self.free().filter(|ink| ink.rested.elapsed() >= if ink.rush { RUSH } else { QUIET })
     }
 }
 
 /// Who sends again so soon has more to send, which is better written together.
 const QUIET: Duration = Duration::from_micros(20);
+
+/// For so long after several messages came together, the next one is likely to be followed by others.
+const RUSH: Duration = Duration::from_millis(10);
 
 /// What is in a pen.
 pub(super) struct Ink {
@@ -92,9 +90,9 @@ pub(super) struct Ink {
     failure: Option<TransportError>,
     /// When all was written.
     rested: Instant,
-    /// Whether several messages came together last time, so that the next one is likely to be followed by others.
+    /// Whether several messages came together last time.
     rush: bool,
-    /// Whether one was written alone since then.
+    /// Whether one was written alone since then, and nothing else.
     alone: bool,
 }
 
@@ -105,8 +103,8 @@ impl Ink {
         match outbox.take(lane, &mut self.taken) {
             Taken::Work(signals) => {
                 push_signals(signals, &mut self.batch, &self.numbers);
-                let taken = self.taken.len() - before + usize::from(std::mem::take(&mut self.alone));
-                self.rush = taken > 1;
+                let joins = std::mem::take(&mut self.alone) && self.rested.elapsed() < RUSH;
+                self.rush = self.taken.len() - before + usize::from(joins) > 1;
                 self.draw(before);
                 Taken::Work(signals)
             }
@@ -121,7 +119,7 @@ impl Ink {
     fn draw(&mut self, first: usize) {
         self.writing = true;
         for message in &self.taken[first..] {
-            match SPACE.with_borrow_mut(|space| encode(message, &mut self.heads, &self.numbers, space)) {
+            match frame(message, &mut self.heads, &self.numbers) {
                 Ok(frame) => self.batch.push_back(frame),
                 Err(error) => {
                     self.counters.dropped.add(1);
@@ -199,87 +197,6 @@ impl Ink {
 impl fmt::Debug for Ink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ink").field("taken", &self.taken.len()).finish_non_exhaustive()
-    }
-}
-
-/// Numbers the frames of a connection, as the reference does; nobody checks them.
-#[derive(Debug)]
-pub(super) struct Numbers {
-    sequence: AtomicU32,
-    stream: AtomicU32,
-}
-
-impl Default for Numbers {
-    fn default() -> Self {
-        // HELLO or READY took sequence 1; stream ids of endpoints start at 17.
-        Self { sequence: AtomicU32::new(2), stream: AtomicU32::new(17) }
-    }
-}
-
-fn push_signals(signals: Signals, batch: &mut Batch, numbers: &Numbers) {
-    let kinds = [(signals.ping, FrameKind::Ping), (signals.pong, FrameKind::Pong)];
-    for (_, kind) in kinds.into_iter().filter(|(wanted, _)| *wanted) {
-        let stream = numbers.stream.fetch_add(1, Relaxed) as u16;
-        batch.push_back(bare_frame(kind, stream, numbers.next_sequence(), NIL));
-    }
-}
-
-/// Why a message cannot be a frame.
-#[derive(Debug, thiserror::Error)]
-enum EncodeError {
-    #[error(transparent)]
-    Headers(#[from] HeadersError),
-    #[error("frame of {0} bytes exceeds the {MAX_FRAME} of the protocol")]
-    TooLong(usize),
-}
-
-/// Makes a frame. Its head is a piece of `space`.
-fn encode(
-    message: &Outgoing,
-    heads: &mut HeadEncoder,
-    numbers: &Numbers,
-    space: &mut BytesMut,
-) -> Result<Frame, EncodeError> {
-    // Most bodies are so short that the headers need not be measured.
-    if message.body.len() > MAX_FRAME - PREFIX_LEN - MAX_HEADERS {
-        let full = PREFIX_LEN + message.headers.encoded_len() + message.body.len();
-        if full > MAX_FRAME {
-            return Err(EncodeError::TooLong(full));
-        }
-    }
-    if space.capacity() < PREFIX_LEN + USUAL_HEAD {
-        *space = BytesMut::with_capacity(SPACE_BYTES);
-    }
-    space.put_bytes(0, PREFIX_LEN);
-    heads.encode(&message.headers, message.body.len(), space).inspect_err(|_| space.clear())?;
-    let header_len = space.len() - PREFIX_LEN;
-    let prefix = Prefix {
-        length: u32::try_from(space.len() + message.body.len()).expect("checked against MAX_FRAME"),
-        header_len: u16::try_from(header_len).expect("checked by the headers"),
-        kind: FrameKind::Data.code(),
-        app_id: Prefix::APP_CELL,
-        stream_id: numbers.stream.fetch_add(1, Relaxed) as u16,
-        sequence: numbers.next_sequence(),
-        ..Prefix::default()
-    };
-    prefix.write_to(space.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
-    Ok(Frame::new(space.split().freeze(), message.body.clone()))
-}
-
-thread_local! {
-    /// Heads are pieces of this, many to one allocation.
-    static SPACE: RefCell<BytesMut> = RefCell::default();
-}
-
-/// Few enough that a head which is kept holds little else.
-const SPACE_BYTES: usize = 16 * 1024;
-
-/// What most heads fit into.
-const USUAL_HEAD: usize = 1024;
-
-impl Numbers {
-    fn next_sequence(&self) -> u16 {
-        self.sequence.fetch_add(1, Relaxed) as u16
     }
 }
 
@@ -387,18 +304,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn in_a_rush_the_first_message_waits_for_those_that_follow() {
         let (driver, pen, outbox) = lane().await;
-        for (messages, alone) in [(2, 1), (5, 0), (2, 0), (1, 0), (2, 1)] {
+        let later = RUSH + QUIET;
+        let cases = [
+            // How many come how long after the others, and whether the first of them is written alone.
+            (2, QUIET, true),
+            (5, QUIET, false),
+            (2, QUIET, false),
+            (1, QUIET, false),
+            (2, QUIET, true),
+            (2, later, true),
+            (1, QUIET, false),
+            (1, later, true),
+        ];
+        for (messages, pause, alone) in cases {
+            tokio::time::sleep(pause).await;
+            let alone = usize::from(alone);
             let before = driver.state().fed;
             for _ in 0..messages {
                 outbox.try_push(message()).unwrap();
             }
             assert_eq!(driver.state().fed - before, alone);
-            assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
-            assert!(write(&pen).await.is_ready());
+            if messages > alone {
+                assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
+                assert!(write(&pen).await.is_ready());
+            }
             assert_eq!(driver.state().fed - before, messages);
             assert_eq!(pen.ink().dip(&outbox, 0), Taken::Nothing);
-            tokio::time::sleep(QUIET).await;
         }
+        // One that was written alone, and another one much later, are no two that came together.
+        tokio::time::sleep(later).await;
+        outbox.ping();
+        outbox.try_push(message()).unwrap();
+        assert!(matches!(pen.ink().dip(&outbox, 0), Taken::Work(_)));
+        assert!(write(&pen).await.is_ready());
+        assert_eq!(pen.ink().dip(&outbox, 0), Taken::Nothing);
+        tokio::time::sleep(QUIET).await;
+        let before = driver.state().fed;
+        outbox.try_push(message()).unwrap();
+        assert_eq!(driver.state().fed - before, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ pub(super) async fn read_lane(
                 }
                 received => {
                     received?;
-                    turns.begin(batch.len(), host.inbox.awaited());
+                    turns.begin(batch.len(), || host.inbox.awaited());
                     hunger = None;
                     liveness.heard(meter, Instant::now());
                     link.heard.notify_waiters();
@@ -179,14 +179,20 @@ fn take(
 
 #[cfg(test)]
 mod tests {
-    use std::{future::IntoFuture, time::Duration};
+    use std::{
+        future::IntoFuture,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        time::Duration,
+    };
 
+    use async_trait::async_trait;
     use bytes::Bytes;
     use tokio::{task::JoinSet, time::sleep};
+    use uuid::Uuid;
 
     use super::*;
     use crate::{
-        link::writer::bare_frame,
+        link::frames::{NIL, bare_frame},
         testkit::sim::{Sim, blob, echo},
         transport::{Lane, Target, Transport, framed::FIRST_BUFFER, mem::MemNet},
         wire::hello::Hello,
@@ -231,6 +237,57 @@ mod tests {
         let busy = spares.kept();
         sleep(Duration::from_secs(10)).await;
         assert_eq!(spares.kept(), busy + 1);
+    }
+
+    /// A driver whose reads bring so many frames each, the last first, and that never makes the reader wait.
+    #[derive(Debug)]
+    struct Bursts(Vec<usize>);
+
+    #[async_trait]
+    impl FrameReceiver for Bursts {
+        async fn recv(&mut self, batch: &mut Batch) -> Result<(), TransportError> {
+            let frames = self.0.pop().ok_or(TransportError::Closed)?;
+            batch.extend((0..frames).map(|_| bare_frame(FrameKind::Pong, 17, 1, NIL)));
+            Ok(())
+        }
+
+        fn set_max_frame(&mut self, _: usize) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_have_their_turn_whatever_reads_bring() {
+        let sim = sim();
+        let (server, site) = (sim.cell("server", &[]).await, sim.cell("site", &["server"]).await);
+        site.connected().await;
+        let inner = server.inner();
+        let link = inner.links.table.get("site").unwrap();
+        let host = Host { links: inner.links.clone(), inbox: Arc::new(inner.clone()) };
+        let waiting: Vec<_> =
+            (0..8).map(|id| inner.pending.begin(Uuid::from_u128(id), None, link.id).unwrap()).collect();
+        for (bursts, turns) in [
+            (vec![1; 100], 3),
+            (vec![10], 1),
+            (vec![8], 2),
+            (vec![64], 2),
+            (vec![9; 10], 10),
+            (vec![0; 3], 0),
+        ] {
+            let seen = Arc::new(AtomicUsize::new(0));
+            let count = seen.clone();
+            let other = tokio::spawn(async move {
+                loop {
+                    tokio::task::yield_now().await;
+                    count.fetch_add(1, Relaxed);
+                }
+            });
+            tokio::task::yield_now().await;
+            let mut park = Park::new(&host.links.config, &host.links.budgets.queues);
+            let (rx, before) = (Box::new(Bursts(bursts.clone())), seen.load(Relaxed));
+            read_lane(&host, &link, rx, Batch::new(), false, &mut park).await.unwrap_err();
+            other.abort();
+            assert_eq!(seen.load(Relaxed) - before, turns, "{bursts:?}");
+        }
+        drop(waiting);
     }
 
     async fn write(lane: &mut Lane, mut batch: Batch) {

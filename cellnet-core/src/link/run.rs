@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Host, Link, LinkError, Park, chain,
-    pen::Numbers,
+    frames::Numbers,
     reader::{empty_park, read_lane},
     writer::write_lane,
 };

@@ -1,14 +1,16 @@
 //! How many frames a reader takes before others have their turn.
 
-/// The turns of one reader: of what a read has brought, and what is done between them.
+/// The turns of one reader.
 ///
-/// Messages that are under way together stay together: what comes in one read is answered, or passed on, in one write. If
-/// that were all of them, only one cell on their way would be at work at a time. If it were each alone, every one would
-/// cost a read and a write everywhere.
+/// Messages that are under way together stay together: what comes in one read is answered, or passed on, in one write. So
+/// a burst is one turn, because each of several would cost every cell on its way a read and a write of its own. A long one
+/// is several of 24 to 47 frames. And if it is nearly all that this cell waits for, by any link, it is two: or whoever
+/// answers would have nothing to do while this cell works.
 #[derive(Debug)]
 pub(super) struct Turns {
     /// Frames in a turn.
     size: usize,
+    /// Frames of it that were taken.
     taken: usize,
 }
 
@@ -19,25 +21,34 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// A read has brought `burst` frames; the cell waits for `awaited` replies.
-    pub(super) fn begin(&mut self, burst: usize, awaited: usize) {
-        let turns = (burst + TURN / 2) / TURN;
-        // Nearly all that this cell waits for is here, so nobody else is at work on any of it.
-        let all = burst <= awaited && burst * 4 >= awaited * 3;
-        let turns = turns.max(if all { 2 } else { 1 });
-        // One alone is answered by its handler, and whoever waits for it is not kept waiting by the next read.
-        self.size = if burst == 1 { TURN } else { burst.div_ceil(turns) };
+    /// A read has brought `burst` frames; the cell waits for as many replies as `awaited` says.
+    pub(super) fn begin(&mut self, burst: usize, awaited: impl FnOnce() -> usize) {
+        if burst == 1 {
+            // They go on with the turn that they find, so that others have theirs however frames come.
+            self.size = TURN;
+            return;
+        }
+        let mut turns = (burst + TURN / 2) / TURN;
+        if turns < 2 {
+            let awaited = awaited();
+            turns = if burst <= awaited && burst * 4 >= awaited * 3 { 2 } else { 1 };
+        }
+        self.size = burst.div_ceil(turns).max(1);
         self.taken = 0;
     }
 
     /// A frame was taken. Says whether others have their turn now.
     pub(super) fn step(&mut self) -> bool {
         self.taken += 1;
-        self.taken.is_multiple_of(self.size)
+        let others = self.taken >= self.size;
+        if others {
+            self.taken = 0;
+        }
+        others
     }
 }
 
-/// About as many are in each turn of a long burst.
+/// Frames of a turn, more or less: bursts of less than half as many more are not divided.
 const TURN: usize = 32;
 
 #[cfg(test)]
@@ -47,7 +58,7 @@ mod tests {
     /// After how many frames others have their turn.
     fn turns(burst: usize, awaited: usize) -> Vec<usize> {
         let mut turns = Turns::default();
-        turns.begin(burst, awaited);
+        turns.begin(burst, || awaited);
         (1..=burst).filter(|_| turns.step()).collect()
     }
 
@@ -73,8 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_needs_no_turn() {
-        assert!(turns(1, 0).is_empty() && turns(1, 1).is_empty());
+    fn others_have_their_turn_also_if_frames_come_alone() {
+        let mut turns = Turns::default();
+        let mut alone = |count| {
+            let step = |_: &usize| {
+                turns.begin(1, || unreachable!("it does not matter"));
+                turns.step()
+            };
+            (1..=count).filter(step).collect::<Vec<_>>()
+        };
+        assert_eq!(alone(70), [32, 64]);
+        assert_eq!(alone(26), [26], "32 since the last time");
+    }
+
+    #[test]
+    fn a_read_without_frames_changes_little() {
+        let mut turns = Turns::default();
+        turns.begin(0, || 0);
+        assert!(turns.step());
     }
 
     #[test]

@@ -2,18 +2,14 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
-
 use super::{
     Link, LinkError, Links,
+    frames::Numbers,
     liveness::unless_stalled,
     outbox::{Outbox, Taken},
-    pen::{Numbers, Pen},
+    pen::Pen,
 };
-use crate::{
-    transport::{Frame, FrameSender},
-    wire::{FrameKind, PREFIX_LEN, Prefix},
-};
+use crate::transport::FrameSender;
 
 /// Writes one lane until its outbox is closed and empty. The sending half is the pen's, which senders that find the
 /// lane idle, or complete a batch, use too, each for one write that does not wait.
@@ -60,16 +56,4 @@ impl Drop for Held<'_> {
         ink.tx = None;
         self.outbox.give_back(&mut ink.taken);
     }
-}
-
-/// MessagePack nil, the payload of PING and PONG.
-pub(super) const NIL: Bytes = Bytes::from_static(&[0xc0]);
-
-/// A frame without headers.
-pub(super) fn bare_frame(kind: FrameKind, stream_id: u16, sequence: u16, payload: Bytes) -> Frame {
-    let length = u32::try_from(PREFIX_LEN + payload.len()).expect("handshake payloads are small");
-    let prefix = Prefix { length, kind: kind.code(), stream_id, sequence, ..Prefix::default() };
-    let mut head = BytesMut::with_capacity(PREFIX_LEN);
-    prefix.encode(&mut head);
-    Frame::new(head.freeze(), payload)
 }
