@@ -97,18 +97,24 @@ impl Process {
         self.output.lock().lines.iter().filter(|line| line.kind == kind).count()
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended by itself, and has said all that it has to say.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + self.patience;
-        loop {
+        let status = loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
-                return status;
+                break status;
             }
             if Instant::now() > deadline {
                 self.complain(&format!("did not end in {:?}", self.patience));
             }
             sleep(Duration::from_millis(10)).await;
-        }
+        };
+        // What it has said may still be on its way; a process that it has started may hold the streams open.
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.output.lock().streams_ended < 2
+            && timeout_at(deadline, self.output.changed.notified()).await.is_ok()
+        {}
+        status
     }
 
     /// Asks the process to end (SIGTERM) and waits for it.
@@ -262,6 +268,8 @@ fn read_lines<R>(
 }
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For what is left in the streams of a process that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 const MAX_LINES: usize = 10_000;
 const MAX_TAIL: usize = 200;
 
@@ -301,6 +309,14 @@ mod tests {
     #[should_panic(expected = "no such thing")]
     async fn an_error_line_ends_the_wait_at_once() {
         shell(r#"echo 'ERROR {"text": "no such thing"}'; exec sleep 60"#).ready().await;
+    }
+
+    #[tokio::test]
+    async fn all_that_was_said_is_there_once_it_has_ended() {
+        let mut process = shell(r#"seq 100000 >&2; echo 'A {"n": 1}'; echo last words >&2"#);
+        assert!(process.exit().await.success());
+        assert!(process.stderr().ends_with("last words\n"));
+        assert_eq!(process.waiting("A"), 1);
     }
 
     #[tokio::test]
