@@ -28,6 +28,10 @@ impl Default for Numbers {
 }
 
 impl Numbers {
+    fn next_stream(&self) -> u16 {
+        self.stream.fetch_add(1, Relaxed) as u16
+    }
+
     fn next_sequence(&self) -> u16 {
         self.sequence.fetch_add(1, Relaxed) as u16
     }
@@ -37,8 +41,7 @@ impl Numbers {
 pub(super) fn push_signals(signals: Signals, batch: &mut Batch, numbers: &Numbers) {
     let kinds = [(signals.ping, FrameKind::Ping), (signals.pong, FrameKind::Pong)];
     for (_, kind) in kinds.into_iter().filter(|(wanted, _)| *wanted) {
-        let stream = numbers.stream.fetch_add(1, Relaxed) as u16;
-        batch.push_back(bare_frame(kind, stream, numbers.next_sequence(), NIL));
+        batch.push_back(bare_frame(kind, numbers.next_stream(), numbers.next_sequence(), NIL));
     }
 }
 
@@ -57,16 +60,6 @@ pub(super) fn frame(
     heads: &mut HeadEncoder,
     numbers: &Numbers,
 ) -> Result<Frame, EncodeError> {
-    SPACE.with_borrow_mut(|space| encode(message, heads, numbers, space))
-}
-
-/// Makes a frame. Its head is a piece of `space`.
-fn encode(
-    message: &Outgoing,
-    heads: &mut HeadEncoder,
-    numbers: &Numbers,
-    space: &mut BytesMut,
-) -> Result<Frame, EncodeError> {
     // Most bodies are so short that the headers need not be measured.
     if message.body.len() > MAX_FRAME - PREFIX_LEN - MAX_HEADERS {
         let full = PREFIX_LEN + message.headers.encoded_len() + message.body.len();
@@ -74,23 +67,25 @@ fn encode(
             return Err(EncodeError::TooLong(full));
         }
     }
-    if space.capacity() < PREFIX_LEN + USUAL_HEAD {
-        *space = BytesMut::with_capacity(SPACE_BYTES);
-    }
-    space.put_bytes(0, PREFIX_LEN);
-    heads.encode(&message.headers, message.body.len(), space).inspect_err(|_| space.clear())?;
-    let header_len = space.len() - PREFIX_LEN;
-    let prefix = Prefix {
-        length: u32::try_from(space.len() + message.body.len()).expect("checked against MAX_FRAME"),
-        header_len: u16::try_from(header_len).expect("checked by the headers"),
-        kind: FrameKind::Data.code(),
-        app_id: Prefix::APP_CELL,
-        stream_id: numbers.stream.fetch_add(1, Relaxed) as u16,
-        sequence: numbers.next_sequence(),
-        ..Prefix::default()
-    };
-    prefix.write_to(space.first_chunk_mut::<PREFIX_LEN>().expect("it was encoded above"));
-    Ok(Frame::new(space.split().freeze(), message.body.clone()))
+    SPACE.with_borrow_mut(|space| {
+        if space.capacity() < PREFIX_LEN + USUAL_HEAD {
+            *space = BytesMut::with_capacity(SPACE_BYTES);
+        }
+        space.put_bytes(0, PREFIX_LEN);
+        heads.encode(&message.headers, message.body.len(), space).inspect_err(|_| space.clear())?;
+        let header_len = space.len() - PREFIX_LEN;
+        let prefix = Prefix {
+            length: u32::try_from(space.len() + message.body.len()).expect("checked against MAX_FRAME"),
+            header_len: u16::try_from(header_len).expect("checked by the headers"),
+            kind: FrameKind::Data.code(),
+            app_id: Prefix::APP_CELL,
+            stream_id: numbers.next_stream(),
+            sequence: numbers.next_sequence(),
+            ..Prefix::default()
+        };
+        prefix.write_to(space.first_chunk_mut::<PREFIX_LEN>().expect("it was put there"));
+        Ok(Frame::new(space.split().freeze(), message.body.clone()))
+    })
 }
 
 thread_local! {

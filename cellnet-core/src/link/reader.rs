@@ -262,7 +262,7 @@ mod tests {
         let inner = server.inner();
         let link = inner.links.table.get("site").unwrap();
         let host = Host { links: inner.links.clone(), inbox: Arc::new(inner.clone()) };
-        let waiting: Vec<_> =
+        let _awaited: Vec<_> =
             (0..8).map(|id| inner.pending.begin(Uuid::from_u128(id), None, link.id).unwrap()).collect();
         for (bursts, turns) in [
             (vec![1; 100], 3),
@@ -287,7 +287,6 @@ mod tests {
             other.abort();
             assert_eq!(seen.load(Relaxed) - before, turns, "{bursts:?}");
         }
-        drop(waiting);
     }
 
     async fn write(lane: &mut Lane, mut batch: Batch) {

@@ -169,9 +169,7 @@ async fn a_file_is_fetched_and_the_rest_of_the_disk_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_file_is_fetched_into_a_writer() {
     let net = Net::new().await;
-    let mut config = TransferConfig::default();
-    config.outbox = Some(net.dir.path().join("source"));
-    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let _source = net.source_of_files().await;
     let path = net.source("model");
     sparse(&path, 3 << 20, &[1, 5]);
     let puller = net.sender("site").await;
@@ -215,9 +213,7 @@ impl AsyncWrite for Hesitant {
 #[tokio::test(start_paused = true)]
 async fn a_receipt_says_that_the_writer_has_written_everything() {
     let net = Net::new().await;
-    let mut config = TransferConfig::default();
-    config.outbox = Some(net.dir.path().join("source"));
-    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let _source = net.source_of_files().await;
     let path = net.source("model");
     sparse(&path, 3 * BLOCK as u64 + 1, &[1]);
     let writer = Hesitant::default();
@@ -229,9 +225,7 @@ async fn a_receipt_says_that_the_writer_has_written_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_pauses_for_an_hour_is_waited_for() {
     let net = Net::new().await;
-    let mut config = sender_config();
-    config.outbox = Some(net.dir.path().join("source"));
-    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let _source = net.source_of_files().await;
     let path = net.file("model", 40 * BLOCK);
     let puller = net.sender("site").await;
     let (writer, mut reader) = tokio::io::duplex(1000);

@@ -78,6 +78,11 @@ impl Net {
         Transfers::attach(&self.server, self.outbox_config()).await.unwrap()
     }
 
+    /// The transfers of the server, with an outbox.
+    pub(crate) async fn source_of_files(&self) -> Transfers {
+        Transfers::attach(&self.server, self.outbox_config()).await.unwrap()
+    }
+
     pub(crate) fn outbox_config(&self) -> TransferConfig {
         let mut config = sender_config();
         config.outbox = Some(self.dir.path().join("source"));

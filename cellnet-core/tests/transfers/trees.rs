@@ -177,9 +177,7 @@ async fn a_tree_is_taken_up_where_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_manifest_of_many_pages_arrives_whole() {
     let net = Net::new().await;
-    let mut config = sender_config();
-    config.outbox = Some(net.dir.path().join("source"));
-    let _source = Transfers::attach(&net.server, config).await.unwrap();
+    let _source = net.source_of_files().await;
     for at in 0..1300 {
         fs::create_dir_all(net.source(&format!("d{}", at % 7))).unwrap();
         fs::write(net.source(&format!("d{}/{at:05}", at % 7)), at.to_string()).unwrap();

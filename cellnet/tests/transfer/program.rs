@@ -67,15 +67,14 @@ async fn standard_input_and_output_are_ends_as_any() {
         assert_eq!(fs::read(hub.scratch.path("inbox/piped")).unwrap(), input);
         for json in [&[][..], &["--json"]] {
             let said = piped(&[&["cp", "server:piped", "-", "--root", hub.url()], json].concat(), b"");
-            let (came, same) = (said.stdout.len(), said.stdout == input);
-            assert!(
-                said.status.success() && same,
-                "{}, {came} of {} bytes: {:?}",
-                said.status,
-                input.len(),
-                said.stderr
-            );
+            let (status, came) = (said.status, said.stdout);
             let said = String::from_utf8(said.stderr).unwrap();
+            assert!(
+                status.success() && came == input,
+                "{status}, {} of {} bytes: {said}",
+                came.len(),
+                input.len()
+            );
             let report = said.lines().last().map(serde_json::from_str::<Value>);
             assert_eq!(report.map(Result::unwrap).is_some(), !json.is_empty(), "{said}");
         }
